@@ -258,6 +258,27 @@ inline size_t send_what_is_taken(Reactor& reactor, const Peer1& client) {
   return sent;
 }
 
+/// Reads what comes at `fd`, half a MiB and then 100 ms of the clock at a time, until it ends or `client` is reset; without `reads` only
+/// the clock goes on. Returns how many bytes were read.
+inline size_t read_slowly(Reactor& reactor, Peer1& client, int fd, bool reads, uint64_t* clock_ns) {
+  size_t received = 0;
+  bool ended = false;
+  for (int turn = 0; turn < 1'000 && !ended && !client.reset; turn++) {
+    const size_t before = received;
+    char bytes[65'536];
+    // So much that the kernel opens the window that was closed; the clock waits for it.
+    for (int i = 0; i < 8 && reads && !ended; i++) {
+      const ssize_t count = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+      if (count > 0) received += static_cast<size_t>(count);
+      ended = count == 0;
+    }
+    if (!reads || received != before) *clock_ns += 100'000'000;
+    for (int i = 0; i < 3; i++) reactor.run_once(1);
+    client.read();
+  }
+  return received;
+}
+
 inline constexpr char kGet[] = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
 inline constexpr char kOk[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 

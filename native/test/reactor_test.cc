@@ -240,21 +240,7 @@ TEST("reactor: opaque bytes that are still being read, behind their sender's end
     Peer1 upstream(accept_upstream(bench));
     const size_t sent = send_what_is_taken(*bench.reactor, client);
     shutdown(client.fd, SHUT_WR);
-    size_t received = 0;
-    bool ended = false;
-    for (int turn = 0; turn < 1'000 && !ended && !client.reset; turn++) {
-      const size_t before = received;
-      char bytes[65'536];
-      // So much that the kernel opens the window that was closed; the clock waits for it.
-      for (int i = 0; i < 8 && reads && !ended; i++) {
-        const ssize_t count = recv(upstream.fd, bytes, sizeof(bytes), MSG_DONTWAIT);
-        if (count > 0) received += static_cast<size_t>(count);
-        ended = count == 0;
-      }
-      if (!reads || received != before) clock_ns += 100'000'000;
-      for (int i = 0; i < 3; i++) bench.reactor->run_once(1);
-      client.read();
-    }
+    const size_t received = read_slowly(*bench.reactor, client, upstream.fd, reads, &clock_ns);
     CHECK_EQ(client.reset, !reads);
     CHECK_EQ(received, reads ? sent : 0);
     CHECK_EQ(bench.counter(Counter::TimeoutsTcpIdle), reads ? 0.0 : 1.0);
