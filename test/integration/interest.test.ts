@@ -151,8 +151,11 @@ test('who comes back is told the difference, what it is not told any more includ
   expect(back.responses.some(({ full }) => full)).toBe(false);
   expect(back.responses.flatMap(({ removed }) => removed)).toEqual([{ type: ResourceType.SERVICE, name: 'bank/rates' }]);
   expect(back.named(ResourceType.SERVICE)).toEqual(['bank/pay']);
-  // The audit log's entry comes behind what was applied: of what is written behind a token another replica can't tell that it changed nothing.
-  await eventually(keysOf, (keys) => keys.filter((key) => key.startsWith('/weft/audit/')).length === 2);
+  // Of what is written behind a token another replica can't tell that it changed nothing. So before it: the audit log's entries, which come
+  // behind what was applied, and the seat of who leases shares of limits.
+  const has = (keys: readonly string[], prefix: string, count: number): boolean =>
+    keys.filter((key) => key.startsWith(prefix)).length === count;
+  await eventually(keysOf, (keys) => has(keys, '/weft/audit/', 2) && has(keys, '/weft/leaders/quotas', 1));
   const newest = await touched('Service', 'shop', 'cart');
   await reached(back, newest);
   back.close();
