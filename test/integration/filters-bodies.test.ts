@@ -155,7 +155,8 @@ test('who expects to be asked for the body is asked', async () => {
       answer.resume();
       resolve(answer.statusCode);
     });
-    request.on('continue', () => request.end('body'));
+    // The proxy asks, and the server behind it may as well (RFC 9110 15.2: any number of interim responses).
+    request.once('continue', () => request.end('body'));
     request.on('error', reject);
     request.flushHeaders();
   });
