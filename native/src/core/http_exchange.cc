@@ -54,7 +54,7 @@ void HttpExchange::begin(const Decision& made, uint64_t client_timeout_ms) {
   decide(made);
   uint64_t timeout_ms = decision.timeout_ms > 0 ? static_cast<uint32_t>(decision.timeout_ms) : reactor_->limits().request_timeout_ms;
   if (client_timeout_ms != 0 && (timeout_ms == 0 || client_timeout_ms < timeout_ms)) timeout_ms = client_timeout_ms;
-  expires_ms = timeout_ms == 0 ? 0 : reactor_->now_ms() + timeout_ms;
+  expires_ms = timeout_ms == 0 ? 0 : reactor_->ms_after(timeout_ms);
   reactor_->counters().add(Counter::Requests);
   TenantAccounts& tenants = reactor_->tenants();
   const TenantId tenant = connection_->tenant();
@@ -73,7 +73,8 @@ void HttpExchange::begin(const Decision& made, uint64_t client_timeout_ms) {
 
 uint64_t HttpExchange::remaining_ms() const {
   if (expires_ms == 0) return 0;
-  const uint64_t now = reactor_->now_ms();
+  // Rounded as expires_ms is: no more than what was left in the beginning.
+  const uint64_t now = reactor_->ms_after(0);
   return expires_ms > now ? expires_ms - now : 1;
 }
 
@@ -93,7 +94,7 @@ void HttpExchange::start(const RequestForm& request, const BodyTransfer& body) {
   if (!reactor_->accepts_requests()) return refuse_overloaded();
   if (max_forwards == 0 || max_forwards == kBadMaxForwards) return answer_as_last_hop();
   if (decision.delay_ms > 0) {
-    rests_until_ms_ = reactor_->now_ms() + static_cast<uint32_t>(decision.delay_ms);
+    rests_until_ms_ = reactor_->ms_after(static_cast<uint32_t>(decision.delay_ms));
     return set_timer();
   }
   if (decision.target == kTargetCollect)
@@ -131,7 +132,7 @@ void HttpExchange::try_again(const Decision& made) {
   // What was put off begins here.
   take_mirrors();
   if (made.delay_ms <= 0) return begin_late();
-  rests_until_ms_ = reactor_->now_ms() + static_cast<uint32_t>(made.delay_ms);
+  rests_until_ms_ = reactor_->ms_after(static_cast<uint32_t>(made.delay_ms));
   set_timer();
 }
 
@@ -203,8 +204,8 @@ void HttpExchange::start_attempt(const RequestForm& request, const BodyTransfer&
   if (target_.http2 && request.head != nullptr && request.head->authority.size == 0 && authority_to_send().empty())
     return fail(400, Reason::DownstreamProtocol);
   const Reuse reuse = !may_reuse ? Reuse::Never : is_idempotent() ? Reuse::Unchecked : Reuse::Checked;
-  attempt_deadline_ms_ = decision.attempt_timeout_ms > 0 ? reactor_->now_ms() + static_cast<uint32_t>(decision.attempt_timeout_ms) : 0;
-  hedge_at_ms_ = decision.hedge_ms > 0 && hedge_ == nullptr ? reactor_->now_ms() + static_cast<uint32_t>(decision.hedge_ms) : 0;
+  attempt_deadline_ms_ = decision.attempt_timeout_ms > 0 ? reactor_->ms_after(static_cast<uint32_t>(decision.attempt_timeout_ms)) : 0;
+  hedge_at_ms_ = decision.hedge_ms > 0 && hedge_ == nullptr ? reactor_->ms_after(static_cast<uint32_t>(decision.hedge_ms)) : 0;
   if (attempt_deadline_ms_ != 0 || hedge_at_ms_ != 0) set_timer();
   switch (acquire_upstream(reactor_, this, target_, reuse, &upstream_)) {
     case Acquired::Failed:
@@ -511,7 +512,7 @@ void HttpExchange::set_timer() {
     return idle_ms != 0 ? reactor_->schedule_at(this, progress_ms_ + idle_ms) : reactor_->cancel(this);
   }
   // Who is waited for and does nothing is given the stream's idle timeout, whatever the exchange may take.
-  uint64_t due = reactor_->now_ms() + idle_timeout_ms();
+  uint64_t due = reactor_->ms_after(idle_timeout_ms());
   if (expires_ms != 0) due = std::min(due, expires_ms);
   if (attempt_deadline_ms_ != 0 && !response_started) due = std::min(due, attempt_deadline_ms_);
   if (hedge_at_ms_ != 0 && !response_started) due = std::min(due, hedge_at_ms_);

@@ -105,7 +105,7 @@ void HttpExchange::rest_before_next(uint64_t ms) {
   hedge_at_ms_ = 0;
   reactor_->counters().add(Counter::RetriesDecided);
   if (ms == 0) return client_->requeue();
-  rests_until_ms_ = reactor_->now_ms() + ms;
+  rests_until_ms_ = reactor_->ms_after(ms);
   attempt_deadline_ms_ = 0;
   set_timer();
 }

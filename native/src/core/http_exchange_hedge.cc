@@ -13,7 +13,7 @@ void HttpExchange::ask_for_hedge() {
   hedge_at_ms_ = 0;
   if (!replayable || grpc_web_ != nullptr || tunnel != Tunnel::None || hedge_ != nullptr) return;
   if (!request_ended || upstream_ == nullptr) {
-    hedge_at_ms_ = reactor_->now_ms() + static_cast<uint32_t>(decision.hedge_ms);
+    hedge_at_ms_ = reactor_->ms_after(static_cast<uint32_t>(decision.hedge_ms));
     return;
   }
   note_tried(decision.target);

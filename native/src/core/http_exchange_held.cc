@@ -22,7 +22,7 @@ HeldBody HttpExchange::answer_body() const { return held_->body(); }
 // A body that its filters want is waited for as long as an exchange may rest.
 void HttpExchange::ask_of_answer() {
   if (!held_->is_collecting()) return held_->ask(connection_->origin());
-  attempt_deadline_ms_ = reactor_->now_ms() + idle_timeout_ms();
+  attempt_deadline_ms_ = reactor_->ms_after(idle_timeout_ms());
   set_timer();
 }
 

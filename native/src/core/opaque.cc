@@ -36,7 +36,7 @@ void OpaqueDownstream::begin(bool detects) {
   exchange_->started_us = reactor_->now_us();
   if (detects) {
     detection_ = std::make_unique<Detection>();
-    detection_->deadline_ms = reactor_->now_ms() + reactor_->limits().detect_timeout_ms;
+    detection_->deadline_ms = reactor_->ms_after(reactor_->limits().detect_timeout_ms);
     reactor_->schedule_at(this, detection_->deadline_ms);
     if (!detect()) return;
     return enter_batch();

@@ -154,6 +154,8 @@ class Reactor {
   uint64_t idle_timeout_ms(bool leaves);
   uint64_t now_us() const { return now_us_; }
   uint64_t now_ms() const { return now_us_ / 1000; }
+  // By now_ms(), when a delay that begins now is over: not a part of a millisecond before.
+  uint64_t ms_after(uint64_t delay_ms) const { return (now_us_ + 999) / 1000 + delay_ms; }
   uint64_t random();
   // Told of each upstream connection but tunnels that ends before its exchange. True: this second has so many that it is to be reset. Each
   // that is closed leaves a port in TIME_WAIT, and where clients that give up have left as many as there are the kernel looks for a free
@@ -208,7 +210,7 @@ class Reactor {
   void close(Connection* connection);
   void close_downstream(Connection* connection);
   void count_downstream(int32_t listener_id, TenantId tenant, int change);
-  void schedule(Timer* timer, uint64_t after_ms) { schedule_at(timer, now_ms() + after_ms); }
+  void schedule(Timer* timer, uint64_t after_ms) { schedule_at(timer, ms_after(after_ms)); }
   void schedule_at(Timer* timer, uint64_t deadline_ms) { timers_.schedule(timer, deadline_ms); }
   void cancel(Timer* timer) { timers_.cancel(timer); }
   // on_resume() soon, in a turn of its own: after the decisions of this round.

@@ -89,7 +89,7 @@ void Reactor::end_deferral(Deferrable* item) {
 
 uint64_t Reactor::deferral_deadline_ms(const Decision& decision) const {
   const uint32_t limit = limits().deferred_timeout_ms;
-  return now_ms() + (decision.attempt_timeout_ms > 0 ? std::min(limit, static_cast<uint32_t>(decision.attempt_timeout_ms)) : limit);
+  return ms_after(decision.attempt_timeout_ms > 0 ? std::min(limit, static_cast<uint32_t>(decision.attempt_timeout_ms)) : limit);
 }
 
 }  // namespace weft

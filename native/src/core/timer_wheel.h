@@ -1,5 +1,4 @@
-// Coarse timers in O(1): an intrusive hashed wheel. A timer fires at its deadline or up to one slot (kSlotMs) late, never early: by a clock
-// of whole milliseconds, so that of what is a delay up to one of them may lack.
+// Coarse timers in O(1): an intrusive hashed wheel. A timer fires at its deadline or up to one slot (kSlotMs) late, never early.
 // Moving a deadline later costs one store: the node is looked at when its old slot comes round and put where it then belongs.
 #pragma once
 #include <cstddef>
