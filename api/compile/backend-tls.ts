@@ -92,12 +92,16 @@ function spokenTo(of: Pick<Subset, 'rule' | 'policy'> | undefined, port: number)
 }
 
 function byTls(rule: Rule, tls: ClientTls | undefined): SpokenTls | undefined {
-  return tls?.mode === 'SIMPLE' || tls?.mode === 'MUTUAL' ? { rule, tls } : undefined;
+  return isSpoken(tls) ? { rule, tls } : undefined;
+}
+
+function isSpoken(tls: ClientTls | undefined): tls is ClientTls {
+  return tls?.mode === 'SIMPLE' || tls?.mode === 'MUTUAL';
 }
 
 /** Of the service, or of one of its ports. */
 export function asksForTls(policy: RulePolicy | undefined): boolean {
-  return [policy, ...(policy?.portLevelSettings ?? [])].some((each) => each?.tls?.mode === 'SIMPLE' || each?.tls?.mode === 'MUTUAL');
+  return [policy, ...(policy?.portLevelSettings ?? [])].some((each) => isSpoken(each?.tls));
 }
 
 interface ReadTls {

@@ -14,7 +14,7 @@ import {
   type RulePolicy,
   rulesInForce,
   settingsOf,
-  sharedPolicy,
+  sharedPolicies,
 } from './destination-rules.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import { servicesOf } from './istio-hosts.js';
@@ -171,10 +171,7 @@ export function checkDestinationRule(rule: Rule, index: PolicyIndex & Pick<Objec
     if (ofSubset?.proxyProtocol !== undefined)
       report(`spec.subsets[${at}].trafficPolicy.proxyProtocol`, 'it is for all endpoints or none: it has no effect', 'UnsupportedValue');
   });
-  rule.manifest.spec.subsets?.forEach((_, at) => {
-    const shared = sharedPolicy(rule, at);
-    if (shared !== null) report(`spec.subsets[${at}].trafficPolicy`, shared, 'UnsupportedValue');
-  });
+  for (const [at, why] of sharedPolicies(rule)) report(`spec.subsets[${at}].trafficPolicy`, why, 'UnsupportedValue');
   if (trafficPolicy === undefined || services.length === 0) return;
   const [service] = services;
   const places = clientsOfRule(rule).map((client) => rulesInForce(service!, client, index));

@@ -14,7 +14,8 @@ import type { Problem, ReportProblem } from './problem.js';
 import { checkReferences } from './references.js';
 import { compareText } from './route-order.js';
 import { outsideServices } from './service-entry.js';
-import { claimsOf, compileVirtualService } from './virtual-service.js';
+import { compileVirtualService } from './virtual-service.js';
+import { claimsOf } from './virtual-service-claims.js';
 import { compileVisibility, type Visibility } from './visibility.js';
 import type { CompiledResource } from './wire.js';
 import { compileWorkload } from './workload.js';
@@ -71,7 +72,7 @@ function compileOthers(
     const name = `${route.kind}/${nameOf(route)}`;
     resources.push({ type: ResourceType.CONNECTION_ROUTE, name, message: compileConnectionRoute(route, index, reporter(route)) });
   }
-  const claims = index.virtualServices.size === 0 ? { owners: new Map(), services: new Map() } : claimsOf(index);
+  const claims = claimsOf(index);
   for (const object of oldestFirst(index.virtualServices.values())) {
     const { http, connections } = compileVirtualService(object, index, claims, reporter(object));
     for (const message of http) resources.push({ type: ResourceType.HTTP_ROUTE, name: `${message.kind}/${nameOf(message)}`, message });

@@ -74,15 +74,18 @@ export function policyOfAll(rules: readonly Rule[]): { readonly rule: Rule; read
   return undefined;
 }
 
-/** Endpoints of subsets are known by their labels alone. Of one whose policy is therefore not its own: why, in words; null: it is. */
-export function sharedPolicy({ manifest: { spec } }: Rule, at: number): string | null {
-  const subsets = spec.subsets ?? [];
-  const { labels = {}, trafficPolicy } = subsets[at] ?? {};
-  if (trafficPolicy === undefined) return null;
-  if (Object.keys(labels).length === 0)
-    return 'without labels a subset is all endpoints, which have the policy of the rule: it has no effect';
-  const twin = subsets.find((other, earlier) => earlier < at && areSame(other.labels ?? {}, labels));
-  return twin === undefined ? null : `subset ${twin.name} has the same labels: of two the first that has a policy says it for both`;
+/** Endpoints of subsets are known by their labels alone. The subsets whose policy is therefore not their own, by their place, and why. */
+export function sharedPolicies({ manifest: { spec } }: Rule): [at: number, why: string][] {
+  const byLabels = new Map<string, string>();
+  return (spec.subsets ?? []).flatMap(({ name, labels = {}, trafficPolicy }, at): [number, string][] => {
+    const key = JSON.stringify(Object.entries(labels).sort());
+    const twin = byLabels.get(key);
+    if (twin === undefined) byLabels.set(key, name);
+    if (trafficPolicy === undefined) return [];
+    if (Object.keys(labels).length === 0)
+      return [[at, 'without labels a subset is all endpoints, which have the policy of the rule: it has no effect']];
+    return twin === undefined ? [] : [[at, `subset ${twin} has the same labels: of two the first that has a policy says it for both`]];
+  });
 }
 
 function holdsFor(rule: Rule, client: Client | null): boolean {

@@ -18,6 +18,16 @@ import { rateLimitsOfGateway } from './rate-limits.js';
 import { isGranted, notGranted } from './reference-grants.js';
 import { type TrustIndex, trustOf } from './trust.js';
 
+/** The listener owns its hosts and serves nothing; what others add to. */
+export const CLOSED_TLS: ListenerTls = {
+  certificates: [],
+  clientTrust: '',
+  clientFallback: false,
+  clientOptional: false,
+  clientAccepts: [],
+  limits: undefined,
+};
+
 export interface NamedListener {
   /** "<namespace>/<gateway>/<listener>", with "/<address>" appended from the second address on. */
   readonly name: string;
@@ -111,8 +121,8 @@ function compileTls(
   else if (certificates.length === 0) context.report(path, `listener ${name} has no certificate: it is closed`, 'Invalid');
   const limits = tls?.options === undefined ? undefined : limitsOf(tls.options);
   return clients === null
-    ? { certificates: [], clientTrust: '', clientFallback: false, clientOptional: false, clientAccepts: [], limits }
-    : { certificates, clientTrust: clients.trust, clientFallback: clients.fallback, clientOptional: false, clientAccepts: [], limits };
+    ? { ...CLOSED_TLS, limits }
+    : { ...CLOSED_TLS, certificates, clientTrust: clients.trust, clientFallback: clients.fallback, limits };
 }
 
 /** Backends that ask for a certificate and are shown none decide for themselves. */

@@ -2,7 +2,6 @@
 // VirtualServices a server takes. One Gateway at a time. Its Secrets are those of its own namespace, else of Istio's root namespace.
 import { isIP } from 'node:net';
 import {
-  type Certificate,
   ForwardClientCert,
   type HttpRoute,
   type ListenerTls,
@@ -17,7 +16,7 @@ import { portConflicts } from '../resources/kind-gateway.js';
 import { dnsSubdomain } from '../resources/syntax.js';
 import { canonicalAddress } from './address.js';
 import { NO_BACKEND } from './backend.js';
-import type { NamedListener } from './gateway.js';
+import { CLOSED_TLS, type NamedListener } from './gateway.js';
 import { readSecret, timeFault } from './gateway-secret.js';
 import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import type { ReportProblem } from './problem.js';
@@ -239,21 +238,11 @@ function redirectOf({ namespace, name, createdAtMs }: IstioGateway, hosts: reado
   };
 }
 
-/** The listener owns its hosts and serves nothing: what is asked for can't be had, and less is not given instead. */
-const CLOSED: ListenerTls = {
-  certificates: [],
-  clientTrust: '',
-  clientFallback: false,
-  clientOptional: false,
-  clientAccepts: [],
-  limits: undefined,
-};
-
 function compileTls(gateway: IstioGateway, tls: ServerTls, path: string, context: IstioGatewayContext): ListenerTls {
   const { report } = context;
   const refuse = (field: string, why: string): ListenerTls => {
     report(`${path}.${field}`, `${why}: the listener is closed`, 'InvalidCertificateRef');
-    return CLOSED;
+    return CLOSED_TLS;
   };
   for (const field of ['verifyCertificateSpki', 'verifyCertificateHash', 'caCrl'] as const) {
     const asked = tls[field];
@@ -274,11 +263,11 @@ function compileTls(gateway: IstioGateway, tls: ServerTls, path: string, context
       `the certificate of Secret ${nameOf(secret)} ${fault}: clients will refuse it; renew it`,
       'CertificateExpired',
     );
-  const served = { certificates: [read.pair] satisfies Certificate[], clientFallback: false, limits: limitsOf(tls, path, report) };
+  const served = { ...CLOSED_TLS, certificates: [read.pair], limits: limitsOf(tls, path, report) };
   const mode = modeOf(tls);
   if (mode === 'SIMPLE' && (tls.subjectAltNames?.length ?? 0) > 0)
     return refuse('subjectAltNames', 'clients show no certificate with mode SIMPLE: MUTUAL asks for one');
-  if (mode === 'SIMPLE') return { ...served, clientTrust: '', clientOptional: false, clientAccepts: [] };
+  if (mode === 'SIMPLE') return served;
   const trust = authoritiesOf(gateway, tls, name, context);
   if (trust === null || trust === '')
     return refuse('credentialName', `no authority for clients: expected ca.crt in Secret ${nameOf(secret)}, or a Secret ${name}-cacert`);

@@ -1,28 +1,18 @@
 // VirtualService (with the subsets of DestinationRules) → routes of the model, one for each port of a service or of a Gateway that it is for: their
 // rules are tried in the order they are written. One VirtualService at a time.
-import {
-  type Backend,
-  type ConnectionRoute,
-  type HttpMatch,
-  type HttpRoute,
-  type HttpRule,
-  type Mirror,
-  Protocol,
-  type RouteParent,
-} from '../gen/mesh/v1/model.js';
+import type { Backend, ConnectionRoute, HttpMatch, HttpRoute, HttpRule, Mirror, RouteParent } from '../gen/mesh/v1/model.js';
 import { seenFrom } from '../resources/index.js';
 import { covers, fullHost } from '../resources/istio-host.js';
 import { NO_BACKEND } from './backend.js';
 import { asksForTls } from './backend-tls.js';
-import { nameOf, type ObjectIndex, oldestFirst, type Stored } from './input.js';
+import { nameOf, type ObjectIndex, type Stored } from './input.js';
 import { type IstioGateway, isNameable, istioGatewayName, type ServerHost, serverHosts } from './istio-gateway.js';
 import { type HostIndex, knownHost, rulesOf, servicesOf } from './istio-hosts.js';
 import type { ConditionReason, ReportProblem } from './problem.js';
 import { rateLimitsOfRule } from './rate-limits.js';
 import { takesEverything } from './route-order.js';
-import { isService } from './route-parents.js';
-import { protocolOf } from './service.js';
-import { type DeclaredPort, tcpPorts } from './service-ports.js';
+import { tcpPorts } from './service-ports.js';
+import { type Claims, hasRulesFor, isForMesh, isFree, isOpaque, MESH, parentsInMesh } from './virtual-service-claims.js';
 import { compileCors, compileFault, compileRetry, percentParts } from './virtual-service-policies.js';
 import {
   answerOf,
@@ -68,7 +58,6 @@ interface Routes {
   matchesLeft: number;
 }
 
-const MESH = 'mesh';
 const MAX_WEIGHT = 1_000_000;
 /** Of the rules of a place that others delegate to: a few kilobytes could ask for more than there is memory. */
 const MAX_MERGED = 65_536;
@@ -92,11 +81,6 @@ export function compileVirtualService(
   return routes;
 }
 
-function isForMesh({ manifest }: VirtualService): boolean {
-  const { gateways = [] } = manifest.spec;
-  return gateways.length === 0 || gateways.includes(MESH);
-}
-
 function compileForMesh(object: VirtualService, index: VirtualServiceIndex, claims: Claims, report: ReportProblem, routes: Routes): void {
   const { spec } = object.manifest;
   const count = httpCount(object, index) + matchCount(spec.tls) + matchCount(spec.tcp);
@@ -108,15 +92,13 @@ function compileForMesh(object: VirtualService, index: VirtualServiceIndex, clai
     const ports = services.flatMap((service) => tcpPorts(service).map((port) => ({ service, port })));
     if (!hasRoom(routes, count, ports.length, (message) => report(`spec.hosts[${at}]`, `${message} to it`, 'UnsupportedValue'))) continue;
     for (const { service, port } of ports) {
-      const whole = placeInMesh(object, service, port.port);
-      const isBytes = isOpaque(port);
       if (!hasRulesFor(spec, port)) continue;
-      const parents = whole.parents.filter((parent) =>
+      const parents = parentsInMesh(object, service, port.port).filter((parent) =>
         isFree(object, parent, claims, taken, (message) => report(`spec.hosts[${at}]`, message, 'Conflicted')),
       );
       if (parents.length === 0) continue;
-      const place = { ...whole, parents };
-      if (isBytes) routes.connections.push(...compileConnections(object, place, ['tls', 'tcp'], index, report));
+      const place = placeInMesh(service, port.port, parents);
+      if (isOpaque(port)) routes.connections.push(...compileConnections(object, place, ['tls', 'tcp'], index, report));
       else routes.http.push(compileHttp(object, place, index, report));
     }
   }
@@ -183,110 +165,12 @@ function gatewayParent(gateway: IstioGateway, { section, port }: ServerHost): Ro
   return { parent: { $case: 'gateway', value: istioGatewayName(gateway) }, port, section, consumerNamespace: '' };
 }
 
-function isOpaque(port: DeclaredPort): boolean {
-  return [Protocol.TCP, Protocol.TLS].includes(protocolOf(port));
-}
-
-function hasRulesFor(spec: Spec, port: DeclaredPort): boolean {
-  return isOpaque(port) ? hasConnectionRules(spec, port.port) : (spec.http ?? []).length > 0;
-}
-
-function hasConnectionRules({ tls, tcp }: Spec, port: number): boolean {
-  const isFor = ({ match }: { match?: readonly { port?: number | undefined }[] | undefined }): boolean =>
-    match === undefined || match.some((each) => each.port === undefined || each.port === port);
-  return [...(tls ?? []), ...(tcp ?? [])].some(isFor);
-}
-
-/** One port of a service has for the same clients the rules of one. `taken`: by other hosts of the same; what is free is added. */
-function isFree(
-  object: VirtualService,
-  parent: RouteParent,
-  { owners }: Claims,
-  taken: Set<string>,
-  refuse: (message: string) => void,
-): boolean {
-  const { consumerNamespace: clients, port } = parent;
-  const service = parent.parent?.value ?? '';
-  const key = keyOfParent(parent);
-  const owner = owners.get(key);
-  if (owner !== labelOf(object)) {
-    refuse(`${owner} has Service ${service}:${port}${clients === '' ? '' : ` for clients of ${clients}`}: the rules do not apply there`);
-    return false;
-  }
-  const isFirst = !taken.has(key);
-  taken.add(key);
-  return isFirst;
-}
-
-function labelOf(object: VirtualService): string {
-  return `VirtualService ${nameOf(object)}`;
-}
-
-function keyOfParent({ parent, port, consumerNamespace }: RouteParent): string {
-  return placeKey(parent?.value ?? '', port, consumerNamespace);
-}
-
-/** Of all VirtualServices that are for the mesh. */
-export interface Claims {
-  /** Whose rules a port of a service has for clients of a namespace, by placeKey(). */
-  readonly owners: ReadonlyMap<string, string>;
-  /** What their hosts name, in the order of the hosts. */
-  readonly services: ReadonlyMap<VirtualService, readonly (readonly Stored<'Service'>[])[]>;
-}
-
-/** Routes of the Gateway API go first, then who names the host, then the longest wildcard that covers it (Istio); of these the oldest. */
-export function claimsOf(index: VirtualServiceIndex & Pick<ObjectIndex, 'routes' | 'grpcRoutes'>): Claims {
-  const objects = oldestFirst(index.virtualServices.values()).filter(isForMesh);
-  const hostsOf = ({ manifest }: VirtualService): readonly string[] => manifest.spec.hosts ?? [];
-  const services = new Map(
-    objects.map((object) => [object, hostsOf(object).map((host) => servicesOf(host, object.namespace, index))] as const),
-  );
-  const owners = claimedByRoutes(index);
-  const hosts = objects.flatMap((object) => hostsOf(object).map((host, at) => ({ object, at, exactness: exactnessOf(host) })));
-  for (const { object, at } of hosts.sort((a, b) => b.exactness - a.exactness))
-    for (const service of services.get(object)?.[at] ?? [])
-      for (const port of tcpPorts(service))
-        for (const parent of hasRulesFor(object.manifest.spec, port) ? placeInMesh(object, service, port.port).parents : [])
-          if (!owners.has(keyOfParent(parent))) owners.set(keyOfParent(parent), labelOf(object));
-  return { owners, services };
-}
-
-function exactnessOf(host: string): number {
-  return host.startsWith('*') ? host.length : Number.MAX_SAFE_INTEGER;
-}
-
-/** Of what routes of the Gateway API have of services. */
-function claimedByRoutes({ routes, grpcRoutes, services }: Pick<ObjectIndex, 'routes' | 'grpcRoutes' | 'services'>): Map<string, string> {
-  const claimed = new Map<string, string>();
-  for (const route of [...routes.values(), ...grpcRoutes]) {
-    for (const { namespace = route.namespace, name, port: only, sectionName, ...type } of route.manifest.spec.parentRefs ?? []) {
-      const service = isService(type) ? services.get(nameOf({ namespace, name })) : undefined;
-      if (service === undefined) continue;
-      const clients = namespace === route.namespace ? '' : route.namespace;
-      for (const { port, name: portName } of tcpPorts(service)) {
-        const key = placeKey(nameOf(service), port, clients);
-        const isMeant = (only === undefined || only === port) && (sectionName === undefined || sectionName === portName);
-        if (isMeant && !claimed.has(key)) claimed.set(key, `${route.kind} ${nameOf(route)}`);
-      }
-    }
-  }
-  return claimed;
-}
-
-/** `clients`: the namespace of those that it is for; empty: all others. */
-function placeKey(service: string, port: number, clients: string): string {
-  return `${service}:${port} ${clients}`;
-}
-
-/** Seen from some namespaces only, it is for their clients alone. */
-function placeInMesh(object: VirtualService, service: Stored<'Service'>, port: number): Place {
-  const namespaces = seenFrom(object.manifest.spec.exportTo ?? [], object.namespace);
-  const parent = { parent: { $case: 'service', value: nameOf(service) } as const, port, section: '' };
+function placeInMesh(service: Stored<'Service'>, port: number, parents: readonly RouteParent[]): Place {
   return {
     name: `${service.name}.${service.namespace}:${port}`,
     port,
     gateway: MESH,
-    parents: (namespaces ?? ['']).map((consumerNamespace) => ({ ...parent, consumerNamespace })),
+    parents,
     hostnames: [],
   };
 }
