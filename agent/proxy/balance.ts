@@ -3,7 +3,7 @@
 import { Failover } from '../../api/gen/mesh/v1/model.js';
 import type { EndpointStates } from './endpoint-states.js';
 import { finalised } from './hash.js';
-import { below, drawnCost, mix } from './pick.js';
+import { below, drawnCost, mix, nextWord } from './pick.js';
 import type { DecisionTables } from './tables/decision-tables.js';
 import { ringPoint } from './tables/hash-tables.js';
 import {
@@ -421,7 +421,7 @@ export class Balancers {
       const member = this.live[first + at]!;
       let cost = Number.POSITIVE_INFINITY;
       if (this.endpointOf(member) !== avoid) {
-        if (isDrawn) word = mix(word ^ 0x2545f491);
+        if (isDrawn) word = nextWord(word);
         cost = isDrawn ? drawnCost(this.waitingAt(member), this.weights[member]!, word) : this.costOf(member, kind);
       }
       if (cost < least) {
@@ -437,7 +437,7 @@ export class Balancers {
   private cheapestOf(choices: number, kind: number, group: number, first: number, count: number, random: number, avoid: number): number {
     if (this.isEven[group] === 0 && kind !== Balancing.PeakEwma) return this.leastOf(choices, first, count, random, avoid);
     let at = below(count, random);
-    const stride = count < 3 ? 1 : 1 + below(count - 1, mix(random ^ 0x2545f491));
+    const stride = count < 3 ? 1 : 1 + below(count - 1, nextWord(random));
     let best = this.live[first + at]!;
     let least = Number.POSITIVE_INFINITY;
     for (let k = 0; k < choices && k < count; k++) {
@@ -464,7 +464,7 @@ export class Balancers {
         least = load;
         best = member;
       }
-      word = mix(word ^ 0x2545f491);
+      word = nextWord(word);
     }
     return best;
   }

@@ -106,7 +106,7 @@ export class Decider {
     this.filtering = new Filtering(this.draft, this.deferral);
     this.choice = new EndpointChoice(this.draft, this.text, outstanding, states, gate);
     this.forward = new Forward(this.draft, this.choice, this.limiting, cells, outstanding, gate);
-    this.action = new RuleAction(this.draft, this.text, this.filtering, this.limiting, this.forward, cells);
+    this.action = new RuleAction(this.draft, this.text, this.filtering, this.limiting, this.choice, this.forward, cells);
   }
 
   /** Before the first batch. Apart from the constructor because the engine wants the callback before it gives its memory. */

@@ -23,6 +23,11 @@ export function mix(word: number): number {
   return finalised(word) & 0x7fffffff;
 }
 
+/** For another choice of the same request. */
+export function nextWord(word: number): number {
+  return mix(word ^ 0x2545f491);
+}
+
 /** A number in [0, limit) from a random word of 31 bits, unbiased to one part in 2^31 / limit. */
 export function below(limit: number, random: number): number {
   return Math.floor((random / 0x80000000) * limit);
@@ -109,7 +114,7 @@ function leastOfAll(
     const row = member * MEMBER_WORDS;
     const endpoint = members[row + M_ENDPOINT]!;
     if (endpoint !== avoid) {
-      if (!isEven) word = mix(word ^ 0x2545f491);
+      if (!isEven) word = nextWord(word);
       const score = isEven ? outstanding[endpoint]! : drawnCost(outstanding[endpoint]!, members[row + M_WEIGHT]!, word);
       if (score < least) {
         least = score;
@@ -124,7 +129,7 @@ function leastOfAll(
 /** Of two that are drawn by weight, the one with less to do by its weight; at rest the first. */
 function leastOfTwo(members: Int32Array, first: number, count: number, total: number, random: number, outstanding: Int32Array): number {
   const one = byWeight(members, first, count, below(total, random));
-  const two = byWeight(members, first, count, below(total, mix(random ^ 0x2545f491)));
+  const two = byWeight(members, first, count, below(total, nextWord(random)));
   return load(members, two, outstanding) < load(members, one, outstanding) ? two : one;
 }
 

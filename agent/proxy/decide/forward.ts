@@ -48,7 +48,7 @@ export class Forward {
 
   constructor(
     private readonly draft: Draft,
-    readonly choice: EndpointChoice,
+    private readonly choice: EndpointChoice,
     private readonly limiting: Limiting,
     private readonly cells: Cells,
     private readonly outstanding: Int32Array,

@@ -21,7 +21,7 @@ import {
   Reply,
 } from '../tables/layout.js';
 import type { Draft } from './draft.js';
-import { memberOf } from './endpoint-choice.js';
+import { type EndpointChoice, memberOf } from './endpoint-choice.js';
 import type { Filtering } from './filtering.js';
 import type { Forward } from './forward.js';
 import type { Limiting } from './limiting.js';
@@ -48,6 +48,7 @@ export class RuleAction {
     private readonly text: RequestText,
     private readonly filtering: Filtering,
     private readonly limiting: Limiting,
+    private readonly choice: EndpointChoice,
     private readonly forward: Forward,
     private readonly cells: Cells,
   ) {
@@ -150,7 +151,7 @@ export class RuleAction {
       for (let at = member; at < end; at++) {
         const endpoint = members[at * MEMBER_WORDS + MemberWord.EndpointId]!;
         if (sessionEndpoints[endpoint * 2] !== high || sessionEndpoints[endpoint * 2 + 1] !== low) continue;
-        return this.forward.choice.takesWork(cluster, at) ? { row, endpoint } : null;
+        return this.choice.takesWork(cluster, at) ? { row, endpoint } : null;
       }
     }
     return null;
