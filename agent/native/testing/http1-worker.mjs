@@ -1,7 +1,7 @@
 // The worker thread of engine.test.ts: one engine whose decisions follow the host's name. Plain JavaScript, since jest transforms no workers.
 import { createRequire } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
-import { ENGINE, endpoint, gateway, TABLES, WORDS } from './specs.mjs';
+import { ENGINE, endpoint, endWhenTold, gateway, TABLES, WORDS } from './specs.mjs';
 
 const { addon: addonPath, limits, ports, counters, outstanding, accessLog } = workerData;
 const addon = createRequire(import.meta.url)(addonPath);
@@ -56,15 +56,8 @@ addon.releaseTables(tables);
 const listen = (id, protocol) => engine.listen(gateway(id, protocol, id === 4 ? { trustedHops: 1, clientCert: 'sanitize' } : null));
 const listening = { http: listen(1, 'http1'), opaque: listen(2, 'opaque'), deadOpaque: listen(3, 'opaque'), forwarded: listen(4, 'http1') };
 parentPort.on('message', (message) => {
-  if (message === 'close') {
-    engine.close();
-    parentPort.close();
-  } else if (message === 'drain') {
-    engine.drain(50);
-  } else if (message === 'completions') {
-    parentPort.postMessage(completions.splice(0));
-  } else if (message === 'rss') {
-    parentPort.postMessage(process.memoryUsage.rss());
-  }
+  if (message === 'completions') parentPort.postMessage(completions.splice(0));
+  if (message === 'rss') parentPort.postMessage(process.memoryUsage.rss());
 });
+endWhenTold(parentPort, engine);
 parentPort.postMessage(listening);

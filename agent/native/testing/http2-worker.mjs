@@ -1,7 +1,7 @@
 // The worker thread of engine-http2.test.ts and engine-grpc.test.ts: one engine; host "eN.test" goes to endpoint N. Plain JavaScript, since jest transforms no workers.
 import { createRequire } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
-import { ENGINE, endpoint, gateway, TABLES, WORDS } from './specs.mjs';
+import { ENGINE, endpoint, endWhenTold, gateway, TABLES, WORDS } from './specs.mjs';
 
 const { addon: addonPath, limits, endpoints, counters, outstanding, trustedHops } = workerData;
 const addon = createRequire(import.meta.url)(addonPath);
@@ -50,12 +50,5 @@ addon.releaseTables(tables);
 const listen = (id, protocol) =>
   engine.listen(gateway(id, protocol, trustedHops === null ? null : { trustedHops, clientCert: 'sanitize' }));
 const listening = { http1: listen(1, 'http1'), http2: listen(2, 'http2'), http: listen(3, 'http') };
-parentPort.on('message', (message) => {
-  if (message === 'close') {
-    engine.close();
-    parentPort.close();
-  } else if (message === 'drain') {
-    engine.drain(50);
-  }
-});
+endWhenTold(parentPort, engine);
 parentPort.postMessage(listening);

@@ -39,6 +39,18 @@ export const TABLES = {
   names: [],
 };
 
+/** Ends the engine when the test says so: at once, or with what runs. */
+export function endWhenTold(port, engine) {
+  port.on('message', (message) => {
+    if (message === 'close') {
+      engine.close();
+      port.close();
+    } else if (message === 'drain') {
+      engine.drain(50);
+    }
+  });
+}
+
 /** Of createTables(): the endpoint with that id on the loopback. */
 export function endpoint(id, port, protocol = 'http1') {
   return { id, address: '127.0.0.1', port, protocol, tls: null, connections: null };
