@@ -44,12 +44,7 @@ describe.each(KINDS)('%s', (kind) => {
   const scene = new Scene(`cap-head-${kind}`);
   const { lab } = scene;
 
-  beforeAll(async () => {
-    await scene.up();
-    await scene.open(kind);
-    await scene.capture.reconcile(scene.enrolled());
-    scene.proxy = await lab.proxy();
-  });
+  beforeAll(() => scene.begin(kind));
   afterAll(() => scene.down());
 
   test.each(['hopopts', 'dstopts'])('connections with %s pass the proxy once, both ways', (option) => {

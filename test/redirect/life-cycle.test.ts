@@ -15,12 +15,7 @@ describe.each(KINDS)('%s', (kind) => {
   const otherHost = { bpfDir: `${lab.bpfDir}-other`, meshNetns: `${lab.meshNetns}-other`, hostNetns: lab.path('remote') };
   const expectCaptured = () => scene.expectOnePass('a', POD_A.v4, POD_B.v4, 8080, 'outbound');
 
-  beforeAll(async () => {
-    await scene.up();
-    await scene.open(kind);
-    await scene.capture.reconcile(scene.enrolled());
-    scene.proxy = await lab.proxy();
-  });
+  beforeAll(() => scene.begin(kind));
   afterAll(async () => {
     await Capture.uninstall(otherHost);
     await scene.down();

@@ -11,12 +11,7 @@ describe.each(KINDS)('%s', (kind) => {
   const scene = new Scene(`wpolicy-${kind}`);
   const { lab } = scene;
 
-  beforeAll(async () => {
-    await scene.up();
-    await scene.open(kind);
-    await scene.capture.reconcile(scene.enrolled());
-    scene.proxy = await lab.proxy();
-  });
+  beforeAll(() => scene.begin(kind));
   afterAll(() => scene.down());
   afterEach(() => scene.capture.reconcile(scene.enrolled()));
 

@@ -70,6 +70,14 @@ export class Scene {
     return this.capture;
   }
 
+  /** With the pods captured and a proxy that serves them. */
+  async begin(mode: CaptureOptions['mode']): Promise<void> {
+    await this.up();
+    await this.open(mode);
+    await this.capture.reconcile(this.enrolled());
+    this.proxy = await this.lab.proxy();
+  }
+
   workload(name: string, capture: Partial<CaptureSpec> = {}): Workload {
     const spec = CaptureSpec.fromPartial({ outbound: true, inbound: true, ...capture });
     return Workload.fromPartial({ namespace: 'shop', name, networkNamespace: this.lab.path(name), capture: spec });
