@@ -159,3 +159,12 @@ ${servers.join('\n')}
     worker: (pid) => pid,
   };
 }
+
+/** No proxy: what moving the bytes costs alone. `program`: of blind-relay.c. */
+export function blindRelay(program: string): ProxySetup {
+  return {
+    name: 'relay',
+    command: (_folder, port, firstBackend) => [program, ...[port, firstBackend, BACKENDS].map(String)],
+    worker: (pid) => pid,
+  };
+}

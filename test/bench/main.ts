@@ -57,7 +57,13 @@ const USAGE = `usage: npm run bench -- ${Object.keys(BENCHES).join('|')} [--quic
 function parse() {
   return parseArgs({
     allowPositionals: true,
-    options: { quick: { type: 'boolean' }, json: { type: 'boolean' }, case: { type: 'string' }, 'peers-only': { type: 'boolean' } },
+    options: {
+      quick: { type: 'boolean' },
+      json: { type: 'boolean' },
+      case: { type: 'string' },
+      'peers-only': { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+    },
   });
 }
 
@@ -79,6 +85,10 @@ async function main(): Promise<number> {
     return 2;
   }
   const { values, positionals } = flags;
+  if (values.help === true) {
+    console.log(USAGE);
+    return 0;
+  }
   const name = positionals[0] ?? '';
   const bench = BENCHES[name];
   if (bench === undefined || positionals.length !== 1) {

@@ -9,6 +9,10 @@ import { SCENARIOS } from './scenarios.js';
 const FOLDER = join('docs', 'traffic');
 
 function main(names: readonly string[]): number {
+  if (names.includes('--help') || names.includes('-h')) {
+    console.log(`usage: npm run simulate -- [NAME…]   NAME: ${Object.keys(SCENARIOS).join(', ')}`);
+    return 0;
+  }
   const unknown = names.filter((name) => SCENARIOS[name] === undefined);
   if (unknown.length > 0) {
     console.error(`no simulation ${unknown.join(', ')}; there are: ${Object.keys(SCENARIOS).join(', ')}`);
