@@ -6,6 +6,7 @@ import {
   type InstancesServer,
   RegisterInstanceResponse,
 } from '../../api/gen/mesh/v1/registry.js';
+import { statusDetails } from '../../api/grpc/status-details.js';
 import type { InstanceResult, Instances } from './instances.js';
 
 const CODES = { invalid: status.INVALID_ARGUMENT, 'not-found': status.NOT_FOUND, full: status.RESOURCE_EXHAUSTED } as const;
@@ -27,6 +28,6 @@ function answering<Request, Response>(act: (request: Request) => InstanceResult,
   return ({ request }, reply: sendUnaryData<Response>) => {
     const result = act(request);
     if (result.kind === 'done') reply(null, done);
-    else reply({ code: CODES[result.kind], details: result.message });
+    else reply({ code: CODES[result.kind], details: statusDetails(result.message) });
   };
 }

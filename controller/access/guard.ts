@@ -2,6 +2,7 @@
 // audit log. Decides by a call's head: what it may not send is not read.
 import { Metadata, ServerInterceptingCall, type ServerInterceptor, status } from '@grpc/grpc-js';
 import { retryInfo } from '../../api/grpc/retry-info.js';
+import { statusDetails } from '../../api/grpc/status-details.js';
 import type { Clock } from '../clock.js';
 import type { AuditLog } from './audit-log.js';
 import type { Authentication, Authenticator, CallCredentials, ListenerSecurity } from './authenticator.js';
@@ -186,7 +187,8 @@ export class Guard {
   ended(method: Method, admission: Caller, request: unknown, response: unknown, code: status, message: string): void {
     const result = status[code] ?? String(code);
     this.#parts.observe.called(method.name, result);
-    const detail = method.trace?.(request, response) ?? null;
+    // Nothing was asked: a stranger may end a call before its first message, or be ended.
+    const detail = request === null ? null : (method.trace?.(request, response) ?? null);
     if (detail === null) return;
     const facts = { ...nameOf(admission.principal), peer: admission.peer, method: method.name, detail, result, message };
     if (code === status.OK) this.#parts.audit.done(facts);
@@ -270,7 +272,7 @@ class GuardedCall {
         }
         this.#hasStatus = true;
         this.#leave();
-        next(outcome);
+        next({ ...outcome, details: statusDetails(outcome.details ?? '') });
       },
     });
   }

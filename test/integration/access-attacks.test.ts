@@ -2,21 +2,28 @@
 // protocols and plaintext. They learn nothing, and hold up nobody.
 import { X509Certificate } from 'node:crypto';
 import { existsSync, writeFileSync } from 'node:fs';
+import { type ClientHttp2Session, connect as connectHttp2, type IncomingHttpHeaders } from 'node:http2';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { connect as connectTls, createServer as createTlsServer } from 'node:tls';
+import { connect as connectTls, createServer as createTlsServer, type SecureContextOptions } from 'node:tls';
 import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { expect, test } from '@jest/globals';
 import { Command } from 'commander';
 import { addAgentOptions, agentConfig } from '../../agent/config.js';
 import { CONTROLLER_NAME, parseToken } from '../../api/access/names.js';
 import { pinnedAuthority } from '../../api/access/secure-channel.js';
-import { type NodeCertificate, NodeIdentityClient, Role } from '../../api/gen/mesh/v1/access.js';
-import { AdminClient } from '../../api/gen/mesh/v1/admin.js';
+import { AccessService, type NodeCertificate, NodeIdentityClient, NodeIdentityService, Role } from '../../api/gen/mesh/v1/access.js';
+import { AdminClient, AdminService } from '../../api/gen/mesh/v1/admin.js';
+import { DiscoveryService, RegisterRequest, RegistryClient, RegistryService } from '../../api/gen/mesh/v1/discovery.js';
+import { QuotasService } from '../../api/gen/mesh/v1/quota.js';
+import { CatalogService } from '../../api/gen/mesh/v1/registry.js';
 import { retryDelayIn } from '../../api/grpc/retry-info.js';
+import { methodAt } from '../../controller/access/methods.js';
+import { type Principal, refusal } from '../../controller/access/principal.js';
+import { ROLES } from '../../controller/store/access-records.js';
 import { Certificates } from '../lab/certificates.js';
 import { ask, startTestController } from './controller-lab.js';
-import { bearer, ec, type Joined, type Known, plain, refusedWith, renewalSignature, SecuredMesh, spki } from './secured-mesh.js';
+import { bearer, ec, type Joined, type Known, pem, plain, refusedWith, renewalSignature, SecuredMesh, spki } from './secured-mesh.js';
 
 const mesh = new SecuredMesh();
 
@@ -172,4 +179,79 @@ test('plaintext is for this host alone unless --insecure says otherwise, at the 
   command.parse(['--controller', '10.0.0.1:15010', '--state-dir', join(mesh.folder, 'none')], { from: 'user' });
   expect(() => agentConfig(command)).toThrow(/plaintext: give --join-token-file/);
   expect(existsSync(join(mesh.folder, 'none'))).toBe(false);
+});
+
+/** One call without a message, begun and ended or left open: the status it was answered with. */
+function askNothing(session: ClientHttp2Session, path: string, authorization: string, ends: boolean): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const stream = session.request(
+      {
+        ...{ ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' },
+        ...(authorization === '' ? {} : { authorization }),
+      },
+      { endStream: ends },
+    );
+    const told = (head: IncomingHttpHeaders): void => {
+      if (head['grpc-status'] === undefined) return;
+      resolve(Number(head['grpc-status']));
+      stream.close();
+    };
+    stream.on('response', told);
+    stream.on('trailers', told);
+    stream.on('error', reject);
+    stream.on('close', () => reject(new Error(`${path}: closed without a status`)));
+    stream.resume();
+  });
+}
+
+test('whoever calls any method and says nothing is answered by role, and ends nothing but the call', async () => {
+  const known = await mesh.joinWith(await mesh.token('node-a'), 'node-a');
+  const connect = (proof: SecureContextOptions | null) => {
+    const session = connectHttp2(`https://${mesh.one.address}`, {
+      ca: known.authorities.join('\n'),
+      servername: CONTROLLER_NAME,
+      ...proof,
+    });
+    mesh.closing.push(() => session.destroy());
+    return session;
+  };
+  const nameless = connect(null);
+  const callers: [Principal, ClientHttp2Session, string][] = [
+    [{ kind: 'stranger' }, nameless, ''],
+    [{ kind: 'node', name: 'node-a', lineage: 0, expiresAtMs: 0 }, connect({ cert: known.answer.certificate, key: pem(known.pair) }), ''],
+  ];
+  for (const role of ROLES) {
+    const { token } = await mesh.operator(role, Role[role.toUpperCase() as 'VIEWER']);
+    callers.push([{ kind: 'operator', name: role, role, by: 'token' }, nameless, `Bearer ${token}`]);
+  }
+  const services = [AccessService, AdminService, CatalogService, DiscoveryService, NodeIdentityService, QuotasService, RegistryService];
+  for (const { path } of services.flatMap((service): { path: string }[] => Object.values(service))) {
+    const requirement = methodAt(path)?.requirement;
+    for (const [principal, session, authorization] of callers) {
+      const code = await askNothing(session, path, authorization, true);
+      const isRefused = requirement === undefined || refusal(principal, requirement) !== null;
+      const expected = principal.kind === 'stranger' ? status.UNAUTHENTICATED : status.PERMISSION_DENIED;
+      const who = principal.kind === 'operator' ? principal.role : principal.kind;
+      expect([path, who, code === expected]).toEqual([path, who, isRefused]);
+    }
+  }
+  expect(await askNothing(nameless, NodeIdentityService.join.path, '', false)).toBe(status.DEADLINE_EXCEEDED);
+  expect((await mesh.audit()).filter(({ method }) => method === 'NodeIdentity/Join').map(({ result }) => result)).toEqual(['OK']);
+});
+
+test('what a caller wrote and an answer repeats is cut so that it can be sent', async () => {
+  const known = await mesh.joinWith(await mesh.token('node-a'), 'node-a');
+  const registry = mesh.client(RegistryClient, known);
+  const refused = (state: Parameters<typeof RegisterRequest.fromPartial>[0]): Promise<ServiceError> =>
+    new Promise((resolve) => {
+      const stream = registry.register();
+      stream.on('error', (error: ServiceError) => resolve(error));
+      stream.on('data', () => undefined);
+      stream.write(RegisterRequest.fromPartial({ node: 'node-a', ...state }));
+    });
+  // Cut in the middle of a character.
+  const details = (await refused({ instances: [{ service: `${'a'.repeat(129)}😀` }] })).details;
+  expect(details).toBe(`"${'a'.repeat(129)}�" is no service: expected "<namespace>/<name>"`);
+  const long = await refused({ workloads: [{ name: 'X'.repeat(1 << 20) }] });
+  expect([long.code, long.details.slice(0, 10), long.details.length < 10_000]).toEqual([status.INVALID_ARGUMENT, '"XXXXXXXXX', true]);
 });

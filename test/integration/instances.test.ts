@@ -158,6 +158,9 @@ test('mistakes say what was expected', async () => {
   });
   const refused = await weft(...REGISTER.with(6, 'localhost'), '--id', 'a', '--port', '80');
   expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('"localhost" is no IPv4 or IPv6 address') });
+  // Cut in the middle of a character.
+  const halved = await weft(...REGISTER.with(6, `${'a'.repeat(63)}😀`), '--id', 'a', '--port', '80');
+  expect(halved).toMatchObject({ code: 1, stderr: expect.stringContaining('a�" is no IPv4 or IPv6 address') });
   const away = await weft('instance', 'list', '--agent', 'unix:/nowhere.sock');
   expect(away).toMatchObject({ code: 1, stderr: expect.stringContaining('no agent answers at unix:/nowhere.sock') });
 });
