@@ -187,7 +187,7 @@ function listed(title: string, lines: readonly string[], colours: Palette): stri
   return [colours.faint(title), ...lines.map((line) => `  ${line}`)].join('\n');
 }
 
-function rulesText({ rules }: ExplainResponse, others: number, colours: Palette): string {
+function rulesText({ rules, outcome }: ExplainResponse, others: number, colours: Palette): string {
   const signs = {
     [RuleVerdict_Verdict.WON]: colours.good('✓'),
     [RuleVerdict_Verdict.BEATEN]: colours.warn('↓'),
@@ -202,7 +202,11 @@ function rulesText({ rules }: ExplainResponse, others: number, colours: Palette)
     verdict === RuleVerdict_Verdict.WON ? 'wins' : why,
   ]);
   const more = others > 0 ? colours.faint(`${others} more for other hosts: --all`) : '';
-  if (rows.length === 0) return more === '' ? colours.faint('No rules are there: it goes to the service it was sent to.') : more;
+  if (rows.length === 0) {
+    const none =
+      outcome === ExplainResponse_Outcome.FORWARDED ? 'No rules are there: it goes to the service it was sent to.' : 'No rules are there.';
+    return more === '' ? colours.faint(none) : more;
+  }
   const columns = [{ title: ' ' }, { title: 'RULE' }, { title: 'HOST' }, { title: 'MATCH' }, { title: 'WHY' }];
   return [table(columns, rows, colours), more].filter((part) => part !== '').join('\n');
 }

@@ -1,15 +1,16 @@
 // Where a request that somebody describes in words would come in: at a gateway's listener, or captured on its way to an address. Knows names
 // and addresses; routes nothing.
 import type { ExplainRequest } from '../../../api/gen/mesh/v1/explain.js';
-import type { Service } from '../../../api/gen/mesh/v1/model.js';
+import { type Listener, Outside, Protocol, type Service } from '../../../api/gen/mesh/v1/model.js';
 import { hostPort } from '../../../api/host-port.js';
 import type { Model } from '../../model/model.js';
 import type { DescribedConnection } from '../../native/engine.js';
 import { scopeFor } from '../decide/route-match.js';
 import type { Generation } from '../tables/compile.js';
 import type { DecisionTables } from '../tables/decision-tables.js';
-import { covers, type GatewayListener, MESH_LISTENERS } from '../tables/gateway-ports.js';
+import { covers, type GatewayListener, isHttp, isServed, MESH_LISTENERS, ownerOf } from '../tables/gateway-ports.js';
 import { DESTINATION_WORDS, DestinationWord, LISTENER_WORDS, ListenerWord } from '../tables/layout.js';
+import { lookup } from '../tables/pair-index.js';
 
 export interface Entrance {
   /** "gateway shop/edge:8080" */
@@ -37,27 +38,53 @@ export function entranceOf(
   const isTls = url.protocol === 'https:';
   const host = hostOf(url);
   if (request.gateway !== '' || request.from === '') {
-    const found = gatewayListener(request.gateway, url, listeners, model);
+    const found = gatewayDoor(request.gateway, url, listeners, model);
     if (typeof found === 'object') {
-      const id = found.sockets[0]!.id;
+      const { gateway, port } = found.owner;
+      const text = `gateway ${gateway}:${port}`;
+      if (!isHttp(found.owner)) return unread(text, host);
+      const id = found.listener.sockets[0]!.id;
       const connection = { ...client, listenerId: id, destinationId: -1, serverName: isTls ? host : null };
-      return { text: `gateway ${found.name}`, connection, scope: tables.listeners[id * LISTENER_WORDS + ListenerWord.Scope]! };
+      return { text, connection, scope: tables.listeners[id * LISTENER_WORDS + ListenerWord.Scope]! };
     }
     if (request.gateway !== '') return found;
   }
   // What the client encrypts itself is not read on its way.
   if (isTls) return `no gateway of this node ends TLS for ${host} on port ${portOf(url)}, and in the mesh a client's own TLS is not read`;
   const port = portOf(url);
-  const address = addressOf(host, request.from.split('/')[0] ?? '', model);
-  if (address === null)
-    return `no service that this node knows is called ${host}${request.from === '' ? `, and no gateway here listens for it on port ${port}` : ''}`;
+  const service = serviceOf(host, request.from, model);
+  if (typeof service === 'string') return `${service}${request.from === '' ? `, and no gateway here listens for it on port ${port}` : ''}`;
+  // Of a host outside of the mesh a client may have any address.
+  const address = service === null ? host : (service.addresses[0] ?? firstEndpoint(service, model) ?? '');
   const destinationId = spec.destinations.findIndex((each) => each.address === address && each.port === port);
   const isV6 = address.includes(':');
   const listenerId = MESH_LISTENERS.find(({ kind, address: at }) => kind === 'outbound' && at.includes(':') === isV6)!.id;
   const connection = { ...client, listenerId, destinationId, serverName: null };
-  const scope = destinationId < 0 ? -1 : tables.destinations[destinationId * DESTINATION_WORDS + DestinationWord.Scope]!;
-  if (scope < 0) return { text: `${hostPort(address, port)}, which is no service's`, connection, scope };
-  return { text: `service ${serviceNamed(model, address, port)}`, connection, scope: scopeFor(tables, scope, sourceId) };
+  const row = destinationId * DESTINATION_WORDS;
+  const scope = destinationId < 0 ? -1 : tables.destinations[row + DestinationWord.Scope]!;
+  if (scope >= 0) {
+    const text = `service ${serviceNamed(model, address, port)}`;
+    if (spec.destinations[destinationId]!.protocol === 'opaque') return unread(text, host);
+    return { text, connection, scope: scopeFor(tables, scope, sourceId) };
+  }
+  const outside =
+    destinationId < 0 ? lookup(tables.outside, namedPort(request, url), 0) : tables.destinations[row + DestinationWord.Outside]!;
+  const isOutside = service !== null && service.outside !== Outside.WITHIN;
+  return {
+    text: isOutside ? `${host}:${port}, outside of the mesh` : `${hostPort(address, port)}, which is no service's`,
+    connection,
+    scope: outside,
+  };
+}
+
+function unread(entrance: string, host: string): string {
+  return `${entrance} reads no requests for ${host}: whole connections go by TLSRoutes, TCPRoutes, and rules for tls and tcp of VirtualServices`;
+}
+
+/** That Host names: by it a host outside of the mesh is known whose address is not. */
+function namedPort({ headers }: ExplainRequest, url: URL): number {
+  const host = headers.find(({ name }) => name.toLowerCase() === 'host')?.value ?? url.host;
+  return Number(/:(\d+)$/.exec(host)?.[1] ?? 80);
 }
 
 export function hostOf(url: URL): string {
@@ -77,31 +104,60 @@ function sourceOf(name: string, model: Model, sources: readonly string[]): numbe
   return sources.indexOf(workload.addresses[0] ?? '');
 }
 
-function gatewayListener(name: string, url: URL, listeners: readonly GatewayListener[], model: Model): GatewayListener | string {
-  const isTls = url.protocol === 'https:';
-  const host = hostOf(url);
-  const hasHost = (listener: GatewayListener): boolean =>
-    [...model.listeners.values()].some(
-      ({ gateway, port, hostname }) => `${gateway}:${port}` === listener.name && (hostname === '' || covers(hostname, host)),
-    );
-  const named = listeners.filter(({ name: each }) => name === '' || each.startsWith(`${name}:`));
-  // An address may be translated on its way to the gateway: its own port counts where the URL names it, and no other listener fits better.
-  const fitting = named.filter((each) => isTls === (each.certificates !== null) && hasHost(each));
-  const found = fitting.find(({ port }) => port === portOf(url)) ?? (name === '' ? undefined : fitting[0]);
-  if (found !== undefined) return found;
-  const all = named.map((each) => each.name).join(', ');
-  return named.length === 0
-    ? `no gateway ${name} listens on this node`
-    : `no listener of the gateway is for ${url.protocol}//${host}: there are ${all}`;
+/** A port of a gateway, and the listener there whose the host is. */
+interface Door {
+  readonly listener: GatewayListener;
+  readonly owner: Listener;
 }
 
-/** A service by any of its names, those of the client's own namespace first; or the address that the host is. */
-function addressOf(host: string, namespace: string, model: Model): string | null {
-  if (/^[0-9.]+$/.test(host) || host.includes(':')) return host;
+/** Or why there is none, in words. */
+function gatewayDoor(name: string, url: URL, listeners: readonly GatewayListener[], model: Model): Door | string {
+  const isTls = url.protocol === 'https:';
+  const host = hostOf(url);
+  const ports = listeners.map((listener) => ({ listener, members: membersOf(listener, model) }));
+  const named = ports.filter(({ members }) => name === '' || members.some(({ gateway }) => gateway === name));
+  const doors = named.flatMap(({ listener, members }): Door[] => {
+    const first = ownerOf(host, members);
+    // Listeners of several gateways may share a port, and a hostname.
+    const owner = members.find(({ gateway, hostname }) => hostname === first?.hostname && (name === '' || gateway === name));
+    return owner !== undefined && isServed(owner) && isTls === speaksTls(owner) ? [{ listener, owner }] : [];
+  });
+  // An address may be translated on its way to the gateway: its own port counts where the URL names it, and no other listener fits better.
+  const found =
+    doors.find(({ owner }) => owner.port === portOf(url)) ?? (name === '' ? undefined : doors.find(({ owner }) => isHttp(owner)));
+  if (found !== undefined) return found;
+  const portsOf = (gateways: typeof ports): string =>
+    [...new Set(gateways.flatMap(({ members }) => members.map(({ gateway, port }) => `${gateway}:${port}`)))].join(', ');
+  if (named.length > 0) return `no listener of the gateway is for ${url.protocol}//${host}: there are ${portsOf(named)}`;
+  return `no gateway ${name} listens on this node${ports.length === 0 ? '' : `: there are ${portsOf(ports)}`}`;
+}
+
+function membersOf({ port, sockets }: GatewayListener, { listeners }: Model): Listener[] {
+  return [...listeners.values()].filter(
+    (each) => each.port === port && sockets.some(({ address }) => address === (each.address || '0.0.0.0')),
+  );
+}
+
+function speaksTls({ protocol }: Listener): boolean {
+  return protocol === Protocol.HTTPS || protocol === Protocol.TLS;
+}
+
+/** By any of its names, the ones in the client's own namespace first; null: the host is an address; or why there is none, in words. */
+function serviceOf(host: string, from: string, model: Model): Service | null | string {
+  if (/^[0-9.]+$/.test(host) || host.includes(':')) return null;
   const wanted = host.toLowerCase().replace(/\.$/, '');
-  const named = [...model.services.values()].filter(({ hostnames }) => hostnames.includes(wanted));
-  const service = named.find((each) => each.namespace === namespace) ?? named[0];
-  return service === undefined ? null : (service.addresses[0] ?? firstEndpoint(service, model));
+  const namespace = from.split('/')[0]!;
+  const services = [...model.services.values()];
+  const named = services.filter(({ hostnames }) => hostnames.includes(wanted));
+  const wild = services.filter(({ hostnames }) => hostnames.some((hostname) => hostname !== '' && covers(hostname, wanted)));
+  const found = named.find((each) => each.namespace === namespace) ?? named[0] ?? wild[0];
+  if (found === undefined || (found.outside === Outside.WITHIN && found.addresses.length === 0 && firstEndpoint(found, model) === null))
+    return `no service that this node knows is called ${host}`;
+  // Resolvers add the client's own namespace.
+  const isShort = found.hostnames.includes(`${wanted}.${found.namespace}`);
+  return isShort && from !== '' && found.namespace !== namespace
+    ? `no service of ${namespace} is called ${host}: there is ${host}.${found.namespace}`
+    : found;
 }
 
 /** A headless service's name resolves to its endpoints. */

@@ -1,7 +1,12 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
-import { type ExplainResponse, ExplainResponse_Outcome, RuleVerdict_Verdict } from '../../../api/gen/mesh/v1/explain.js';
+import {
+  type ExplainRequest,
+  type ExplainResponse,
+  ExplainResponse_Outcome,
+  RuleVerdict_Verdict,
+} from '../../../api/gen/mesh/v1/explain.js';
 import type { EngineAddon } from '../../native/engine.js';
 import { explainFiles } from './offline.js';
 
@@ -81,6 +86,13 @@ async function told(...request: Parameters<typeof ask>): Promise<ExplainResponse
   return explained.value;
 }
 
+/** The answer, or why there is none. */
+async function toldBy(content: string, method: string, url: string, more: Partial<ExplainRequest> = {}): Promise<ExplainResponse | string> {
+  const explained = await explainFiles([{ name: 'shop.yaml', content }], { ...NOTHING, method, url, ...more }, addon);
+  if (explained.kind === 'mistakes') throw new Error(explained.findings.join('\n'));
+  return explained.kind === 'refused' ? explained.message : explained.value;
+}
+
 function verdicts({ rules }: ExplainResponse): string[] {
   return rules.map(({ route, verdict, why }) => `${route}: ${RuleVerdict_Verdict[verdict]}${why === '' ? '' : `, ${why}`}`);
 }
@@ -127,6 +139,7 @@ describe('a request at a gateway', () => {
   test('is told where a redirection leads, and why nothing matched', async () => {
     const redirected = await told('GET', 'http://shop.test:8080/old');
     expect(redirected).toMatchObject({ status: 301, changes: ['Location: http://new.test:8080/items'], endpoints: [] });
+    expect(await told('GET', 'http://shop.test:8080/old?a=b')).toMatchObject({ changes: ['Location: http://new.test:8080/items?a=b'] });
     const lost = await told('POST', 'http://shop.test:8080/x/7?q=b');
     expect(lost).toMatchObject({ outcome: ExplainResponse_Outcome.ANSWERED, status: 404, responseFlag: 'NR' });
     expect(verdicts(lost)).toContain('shop/shop rule 3: UNMET, query parameter q does not match');
@@ -140,7 +153,94 @@ describe('a request at a gateway', () => {
   });
 });
 
+describe('at gateways that share a port', () => {
+  const gateway = (name: string, ...listeners: readonly string[]): string => `
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: ${name}, namespace: shop}
+spec: {gatewayClassName: weft, listeners: [${listeners.join(', ')}]}
+---`;
+  const route = (kind: string, parent: string, rest: string): string => `
+apiVersion: gateway.networking.k8s.io/${kind === 'TCPRoute' ? 'v1alpha2' : 'v1'}
+kind: ${kind}
+metadata: {name: ${parent}, namespace: shop}
+spec: {parentRefs: [{name: ${parent}}], ${rest}, rules: [{backendRefs: [{name: catalog, port: 80}]}]}
+---`;
+  const files = [
+    service('catalog'),
+    slice('catalog', '{addresses: [10.1.0.1]}'),
+    gateway('edge', '{name: a, port: 80, protocol: HTTP, hostname: edge.test}', '{name: d, port: 5432, protocol: TCP}'),
+    gateway(
+      'inner',
+      '{name: a, port: 80, protocol: HTTP, hostname: inner.test}',
+      '{name: p, port: 443, protocol: TLS, hostname: db.test, tls: {mode: Passthrough}}',
+    ),
+    route('HTTPRoute', 'inner', 'hostnames: []'),
+    route('TLSRoute', 'inner', 'hostnames: [db.test]'),
+  ].join('');
+
+  test('the request is the one whose listener has its host', async () => {
+    const inner = { entrance: 'gateway shop/inner:80', reason: 'goes to 10.1.0.1:8080' };
+    expect(await toldBy(files, 'GET', 'http://inner.test/a')).toMatchObject(inner);
+    expect(await toldBy(files, 'GET', 'http://inner.test/a', { gateway: 'shop/inner' })).toMatchObject(inner);
+    expect(await toldBy(files, 'GET', 'http://edge.test/a')).toMatchObject({ entrance: 'gateway shop/edge:80', status: 404, rules: [{}] });
+    expect(await toldBy(files, 'GET', 'http://inner.test/a', { gateway: 'shop/edge' })).toBe(
+      'no listener of the gateway is for http://inner.test: there are shop/edge:80, shop/inner:80, shop/edge:5432',
+    );
+    expect(await toldBy(files, 'GET', 'http://inner.test/a', { gateway: 'inner' })).toMatch(
+      'no gateway inner listens on this node: there are shop/edge:80, shop/inner:80',
+    );
+  });
+
+  test('where connections pass as a whole there is no request to tell of', async () => {
+    expect(await toldBy(files, 'GET', 'https://db.test/a')).toMatch('gateway shop/inner:443 reads no requests for db.test: ');
+    expect(await toldBy(files, 'GET', 'http://any.test:5432/a')).toMatch('gateway shop/edge:5432 reads no requests for any.test: ');
+  });
+});
+
 describe('a request in the mesh', () => {
+  test('to a port whose connections pass as a whole is none to tell of', async () => {
+    const files = `${service('db').replace('appProtocol: http', 'appProtocol: mysql')}${slice('db', '{addresses: [10.1.0.1]}')}${WORKLOAD}`;
+    expect(await toldBy(files, 'GET', 'http://db/', { from: 'shop/cart' })).toMatch('service shop/db:80 reads no requests for db: ');
+  });
+
+  test("knows another namespace's service by no short name", async () => {
+    const stranger = WORKLOAD.replace('namespace: shop', 'namespace: bank').replace('10.1.9.9', '10.1.9.8');
+    const files = `${SHOP}${stranger}`;
+    expect(await toldBy(files, 'GET', 'http://v2/', { from: 'bank/cart' })).toBe('no service of bank is called v2: there is v2.shop');
+    expect(await toldBy(files, 'GET', 'http://v2.shop/', { from: 'bank/cart' })).toMatchObject({ reason: 'goes to 10.1.1.1:8080' });
+  });
+
+  test('for a host outside of the mesh goes by the rules for that host, whatever address its client has', async () => {
+    const files = `${WORKLOAD}
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: outside, namespace: shop}
+spec: {hosts: ["*.out.test"], location: MESH_EXTERNAL, resolution: NONE, ports: [{number: 80, name: http, protocol: HTTP}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: outside, namespace: shop}
+spec:
+  hosts: ["*.out.test"]
+  http:
+  - {match: [{uri: {prefix: /no}}], directResponse: {status: 403}}
+  - route: [{destination: {host: "*.out.test"}}]
+`;
+    const from = 'shop/cart';
+    const host = [{ name: 'Host', value: 'a.out.test' }];
+    const refused = { status: 403, rules: [{ verdict: RuleVerdict_Verdict.WON }, { verdict: RuleVerdict_Verdict.BEATEN }] };
+    expect(await toldBy(files, 'GET', 'http://a.out.test/no', { from })).toMatchObject({
+      ...refused,
+      entrance: 'a.out.test:80, outside of the mesh',
+    });
+    expect(await toldBy(files, 'GET', 'http://192.0.2.1:8443/no', { from, headers: host })).toMatchObject(refused);
+    const unruled = files.replace('hosts: ["*.out.test"], location', 'hosts: ["*.out.test", free.test], location');
+    const answer = await toldBy(unruled, 'GET', 'http://free.test/', { from });
+    expect(answer).toMatchObject({ entrance: 'free.test:80, outside of the mesh', outcome: ExplainResponse_Outcome.PASSED_ON });
+    expect(verdicts(answer as ExplainResponse)).toContain('ServiceEntry/shop/free.test rule 0: WON');
+  });
+
   test('goes by the routes of its service, else to its endpoints, else nowhere', async () => {
     expect(await told('GET', 'http://catalog/items', {}, 'shop/cart')).toMatchObject({ entrance: 'service shop/catalog:80' });
     const plain = await told('GET', 'http://v2.shop/anything', {}, 'shop/cart');

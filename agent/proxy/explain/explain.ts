@@ -339,12 +339,14 @@ class Explanation {
       const { route, host, match } = generation.routes[row]!;
       const isWinner = row === winner?.row;
       if (verdict !== 'matches') return { route, host, match, verdict, why };
+      if (won === undefined)
+        return { route, host, match, verdict: RuleVerdict_Verdict.HIDDEN, why: 'it is answered before rules are looked at' };
       return {
         route,
         host,
         match,
         verdict: isWinner ? RuleVerdict_Verdict.WON : RuleVerdict_Verdict.BEATEN,
-        why: isWinner || won === undefined ? '' : `${won.route} comes first`,
+        why: isWinner ? '' : `${won.route} comes first`,
       };
     });
     return { verdicts, row: winner?.row ?? -1 };
@@ -400,7 +402,8 @@ class Explanation {
     const authority = this.textAt(Descriptor.AuthorityOffset, Descriptor.AuthorityLength);
     const named = host === '' ? authority.replace(/:\d+$/, '') : host;
     const colon = port > 0 ? `:${port}` : port === PORT_OF_REQUEST ? (/:\d+$/.exec(authority)?.[0] ?? '') : '';
-    return `${scheme}://${named}${colon}${path === null ? this.path : this.changedPath(path)}`;
+    const query = /^[^ ]* [^? ]*(\?[^ ]*)/.exec(this.exchange.sent.toString('latin1'))?.[1] ?? '';
+    return `${scheme}://${named}${colon}${path === null ? this.path : this.changedPath(path)}${query}`;
   }
 
   private get path(): string {

@@ -3,6 +3,7 @@
 import { compileModel } from '../../../api/compile/index.js';
 import { encodeResource } from '../../../api/compile/wire.js';
 import type { ExplainRequest } from '../../../api/gen/mesh/v1/explain.js';
+import { Outside } from '../../../api/gen/mesh/v1/model.js';
 import { formatFinding, parseManifests } from '../../../api/resources/index.js';
 import { Model } from '../../model/model.js';
 import { type EngineAddon, MAX_TENANTS } from '../../native/engine.js';
@@ -89,7 +90,8 @@ function newIds(upstreamTls: UpstreamTls): TableIds {
 function giveAddresses({ services }: Model): void {
   let next = FIRST_ADDRESS;
   for (const [name, service] of services) {
-    if (service.addresses.length > 0) continue;
+    // Hosts outside of the mesh are known by Host.
+    if (service.addresses.length > 0 || service.outside !== Outside.WITHIN) continue;
     const address = [next >>> 24, (next >>> 16) & 255, (next >>> 8) & 255, next & 255].join('.');
     services.set(name, { ...service, addresses: [address] });
     next++;
