@@ -66,8 +66,10 @@ export interface Controller {
 
 /** An apply at its bound, with room for names and framing. */
 const MAX_REQUEST_BYTES = MAX_MANIFEST_BYTES + 1_048_576;
-/** An agent has a few streams on its connection, the CLI a few calls. */
-const MAX_STREAMS_A_CONNECTION = 2_000;
+/** An agent has a few streams on its connection, the CLI a few calls. Each takes memory before it is known whose it is. */
+const MAX_STREAMS_A_CONNECTION = 128;
+/** Where nobody is asked: a thousand simulated nodes. */
+const MAX_STREAMS_OF_ALL = 2_000;
 /** Of one without a call. */
 const IDLE_CONNECTION_MS = 300_000;
 const STOP_GRACE_MS = 2_000;
@@ -137,7 +139,7 @@ export async function startController(config: ControllerConfig, log: Logger, clo
     'grpc.max_receive_message_length': MAX_REQUEST_BYTES,
     'grpc.keepalive_time_ms': 10_000,
     'grpc.keepalive_timeout_ms': 5_000,
-    'grpc.max_concurrent_streams': MAX_STREAMS_A_CONNECTION,
+    'grpc.max_concurrent_streams': config.authority === null ? MAX_STREAMS_OF_ALL : MAX_STREAMS_A_CONNECTION,
     'grpc.max_connection_idle_ms': IDLE_CONNECTION_MS,
     // Its books are kept for each connection and message, and nobody can ask for them here.
     'grpc.enable_channelz': 0,

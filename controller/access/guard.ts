@@ -1,5 +1,6 @@
 // What stands before every service of a controller: who calls, whether they may, how often and how many at once; and what is left of it in metrics and the
 // audit log. Decides by a call's head: what it may not send is not read.
+import { constants, type ServerHttp2Stream } from 'node:http2';
 import { Metadata, ServerInterceptingCall, type ServerInterceptor, status } from '@grpc/grpc-js';
 import { retryInfo } from '../../api/grpc/retry-info.js';
 import { statusDetails } from '../../api/grpc/status-details.js';
@@ -41,8 +42,10 @@ const STRANGER: Limits = { calls: { perSecond: 5, burst: 50 }, concurrent: 16 };
 const STRANGERS_CONCURRENT = 32;
 /** All of a plaintext listener's nodes and operators are one caller; also a thousand simulated ones. */
 const LOCAL: Limits = { calls: { perSecond: 2_000, burst: 20_000 }, concurrent: 20_000 };
-/** A stranger who begins a call and sends nothing. */
+/** A stranger who begins a call and sends nothing, or doesn't read the answer. */
 const STRANGER_TIMEOUT_MS = 5_000;
+/** An answer that was not read by then. */
+const UNREAD_MS = 60_000;
 const SWEEP_MS = 1_000;
 
 export interface Refusal {
@@ -63,11 +66,15 @@ export interface RequestHead {
 
 export type RequestRefusal = Pick<Refusal, 'reason' | 'message'>;
 
-/** A call that was let in. */
+/** A call that was let in, until its stream is closed: so long it takes memory, whatever was answered. */
 interface OpenCall {
   readonly principal: Principal;
   readonly startedMs: number;
+  /** It was answered then; null: not yet. */
+  readonly answeredMs: number | null;
   end(code: status, details: string): void;
+  /** What of the answer was not read by now never will be. */
+  reset(): void;
 }
 
 export class Guard {
@@ -195,12 +202,15 @@ export class Guard {
     else this.#parts.audit.refused(facts);
   }
 
-  /** Ends streams whose certificate has ended or was revoked, and strangers that dawdle. */
+  /** Ends streams whose certificate has ended or was revoked, strangers that dawdle, and who doesn't read what was answered. */
   #sweep(): void {
     const nowMs = this.now;
     for (const call of [...this.#open]) {
-      const { principal, startedMs } = call;
-      if (principal.kind === 'stranger' && nowMs - startedMs > STRANGER_TIMEOUT_MS) {
+      const { principal, startedMs, answeredMs } = call;
+      const isLate = principal.kind === 'stranger' && nowMs - startedMs > STRANGER_TIMEOUT_MS;
+      if (answeredMs !== null) {
+        if (isLate || nowMs - answeredMs > UNREAD_MS) call.reset();
+      } else if (isLate) {
         call.end(status.DEADLINE_EXCEEDED, 'nothing came in time');
       } else if (principal.kind === 'node') {
         const fault = this.#parts.authenticator.nodeFault(principal);
@@ -221,14 +231,14 @@ export type Admission = Caller &
   ({ readonly refusal: null; readonly release: () => void } | { readonly refusal: Refusal; readonly release: null });
 
 /** One call's way through the guard. */
-class GuardedCall {
+class GuardedCall implements OpenCall {
   readonly intercepting: ServerInterceptingCall;
+  answeredMs: number | null = null;
+  startedMs = 0;
   #request: unknown = null;
   #response: unknown = null;
   #admission: Admission | null = null;
-  #untrack: (() => void) | null = null;
   #metadata: Metadata | null = null;
-  #hasStatus = false;
   readonly #messages: RateLimits;
 
   constructor(
@@ -251,7 +261,6 @@ class GuardedCall {
             if (method?.trace != null) this.#request ??= message;
             deliver(message);
           },
-          onCancel: () => this.#leave(),
         }),
       sendMessage: (message, next) => {
         if (method?.trace != null) this.#response = message;
@@ -259,19 +268,18 @@ class GuardedCall {
       },
       sendStatus: (outcome, next) => {
         // Also when the caller is gone: what it asked for may have been done.
-        if (method !== null && this.#admission !== null && !this.#hasStatus) {
+        if (method !== null && this.#admission !== null && this.answeredMs === null) {
           const { code, details } = outcome;
           guard.ended(
             method,
-            { ...this.#admission, principal: this.#principal },
+            { ...this.#admission, principal: this.principal },
             this.#request,
             this.#response,
             code ?? status.UNKNOWN,
             code === status.OK ? '' : (details ?? ''),
           );
         }
-        this.#hasStatus = true;
-        this.#leave();
+        this.answeredMs ??= guard.now;
         next({ ...outcome, details: statusDetails(outcome.details ?? '') });
       },
     });
@@ -298,19 +306,37 @@ class GuardedCall {
       const { code, message, retryAfterMs } = admission.refusal;
       this.guard.refused(method, this.path, admission, admission.refusal);
       this.call.sendStatus({ code, details: message, metadata: retryAfterMs > 0 ? retryInfo(code, message, retryAfterMs) : null });
+      // It took no place: a caller that leaves its half open would have as many of them as it likes.
+      this.#stream.close(constants.NGHTTP2_NO_ERROR);
       return false;
     }
     this.#admission = admission;
-    const { principal } = admission;
     this.#metadata = metadata;
-    setPrincipal(metadata, principal);
-    const end = (code: status, details: string): void => this.intercepting.sendStatus({ code, details });
-    this.#untrack = this.guard.track({ principal, startedMs: this.guard.now, end });
+    this.startedMs = this.guard.now;
+    setPrincipal(metadata, admission.principal);
+    const untrack = this.guard.track(this);
+    this.#stream.once('close', () => {
+      untrack();
+      admission.release();
+    });
     return true;
   }
 
+  end(code: status, details: string): void {
+    this.intercepting.sendStatus({ code, details });
+  }
+
+  reset(): void {
+    this.#stream.close(constants.NGHTTP2_CANCEL);
+  }
+
+  /** grpc-js has no word for it. */
+  get #stream(): ServerHttp2Stream {
+    return (this.call as unknown as { readonly stream: ServerHttp2Stream }).stream;
+  }
+
   /** The service may have found out more: a stranger that joins is a node. */
-  get #principal(): Principal {
+  get principal(): Principal {
     return this.#metadata === null ? STRANGER_PRINCIPAL : principalOf({ metadata: this.#metadata });
   }
 
@@ -320,12 +346,6 @@ class GuardedCall {
       ...{ code: status.RESOURCE_EXHAUSTED, details: message },
       metadata: retryInfo(status.RESOURCE_EXHAUSTED, message, waitMs),
     });
-  }
-
-  #leave(): void {
-    this.#untrack?.();
-    this.#untrack = null;
-    this.#admission?.release?.();
   }
 }
 

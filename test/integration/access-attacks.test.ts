@@ -255,3 +255,31 @@ test('what a caller wrote and an answer repeats is cut so that it can be sent', 
   const long = await refused({ workloads: [{ name: 'X'.repeat(1 << 20) }] });
   expect([long.code, long.details.slice(0, 10), long.details.length < 10_000]).toEqual([status.INVALID_ARGUMENT, '"XXXXXXXXX', true]);
 });
+
+test('a call that was answered takes no memory where its caller leaves it open, whatever it asked for', async () => {
+  const session = connectHttp2(`https://${mesh.one.address}`, {
+    ca: await mesh.authorities(await mesh.token('node-a')),
+    servername: CONTROLLER_NAME,
+  });
+  mesh.closing.push(() => session.destroy());
+  const opened = (path: string): Promise<'closed' | 'open'> =>
+    new Promise((resolve) => {
+      const stream = session.request(
+        { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' },
+        { endStream: false },
+      );
+      stream.on('error', () => undefined);
+      stream.on('close', () => resolve('closed'));
+      stream.on('response', () => setTimeout(() => resolve('open'), 10_000).unref());
+      stream.resume();
+    });
+  // Let in and answered after 5 s, then closed.
+  expect(await opened(NodeIdentityService.renew.path)).toBe('closed');
+  const refused = await Promise.all(Array.from({ length: 100 }, () => opened(AdminService.get.path)));
+  expect(refused.filter((each) => each === 'open')).toEqual([]);
+  // What no service has never comes to the guard.
+  await new Promise<void>((resolve) =>
+    session.remoteSettings.maxConcurrentStreams === undefined ? session.once('remoteSettings', () => resolve()) : resolve(),
+  );
+  expect(session.remoteSettings.maxConcurrentStreams).toBeLessThanOrEqual(128);
+});
