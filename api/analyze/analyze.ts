@@ -17,7 +17,7 @@ import * as gateway from './rules-istio-gateway.js';
 import * as policies from './rules-policies.js';
 import * as service from './rules-service.js';
 import * as virtualService from './rules-virtual-service.js';
-import { type Report, type Rule, World } from './world.js';
+import { type AnalysedObject, type Report, type Rule, World } from './world.js';
 
 export interface Diagnosis extends Finding {
   readonly code: Code;
@@ -46,7 +46,6 @@ export const RULES = {
   'service-entry-protocols': service.entryProtocols,
   'destination-rule-hosts': service.ruleHosts,
   'destination-rule-subsets': service.ruleSubsets,
-  'destination-rule-verification': service.serverVerification,
   'authorization-workloads': policies.authorizedWorkloads,
   'authorization-namespaces': policies.authorizedNamespaces,
   selectors: policies.selectors,
@@ -76,7 +75,7 @@ export function analyze(files: readonly ManifestFile[], nowMs: number, stored: r
   const world = new World(sources, nowMs);
   const report = reportTo(found);
   for (const rule of Object.values(RULES)) rule(world, report);
-  compiled(world, objects, report);
+  compiled(world, objects, report, (object, path) => isTold(found, object, path));
   return found.sort((a, b) => compare(a.file, b.file) || a.line - b.line || a.column - b.column || RANK[a.severity] - RANK[b.severity]);
 }
 
@@ -118,6 +117,18 @@ function reportTo(found: Diagnosis[]): Report {
       name,
     });
   };
+}
+
+/** Whether a rule reported it already, there or of a part of it. */
+function isTold(found: readonly Diagnosis[], { kind, namespace, name }: AnalysedObject, path: string): boolean {
+  return found.some(
+    (each) =>
+      each.name === name &&
+      each.namespace === namespace &&
+      each.kind === kind &&
+      (each.code === 'ReferencedResourceNotFound' || each.code === 'UnknownDestinationRuleHost') &&
+      (each.path === path || each.path.startsWith(`${path}.`)),
+  );
 }
 
 function ofOneObject(finding: Finding, code: 'Invalid' | 'NotActedOn'): Diagnosis {

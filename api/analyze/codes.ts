@@ -31,8 +31,6 @@ export const SEVERITY_OF = {
   VirtualServiceUnreachableRule: 'warning',
   // DestinationRules.
   DestinationRuleSubsetNotSelectPods: 'warning',
-  NoServerCertificateVerificationDestinationLevel: 'error',
-  NoServerCertificateVerificationPortLevel: 'error',
   UnknownDestinationRuleHost: 'warning',
   // Services and ServiceEntries.
   ConflictingServiceEntryProtocol: 'warning',

@@ -5,14 +5,19 @@ import type { FieldPath } from '../resources/index.js';
 import { kindDefinition, manifestKind, type ResourceObject } from '../resources/index.js';
 import type { AnalysedObject, Report, World } from './world.js';
 
-/** `objects` are the valid ones of the world. */
-export function compiled(world: World, objects: readonly ResourceObject[], report: Report): void {
+/** `objects` are the valid ones of the world; `isTold`: that something is not there, by another rule. */
+export function compiled(
+  world: World,
+  objects: readonly ResourceObject[],
+  report: Report,
+  isTold: (object: AnalysedObject, path: string) => boolean,
+): void {
   // Where nothing runs yet, every Workload counts as running: what is analysed is what is wanted.
   const stored = objects.map((object) => ({ ...object, createdAtMs: 0 }));
   const { resources, problems } = compileModel({ objects: stored, running: null, nowMs: world.nowMs });
   for (const { kind, namespace, name, path, message, reason } of problems) {
     const object = objectOf(world, kind, namespace, name);
-    if (object !== undefined)
+    if (object !== undefined && !(isDangling(reason) && isTold(object, path)))
       report(object, isDangling(reason) ? 'ReferencedResourceNotFound' : 'ConditionNotMet', parsePath(path), `${message} (${reason})`);
   }
   // Where matches were left out the positions of the others are not those of the manifest.

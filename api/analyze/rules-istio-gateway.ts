@@ -17,9 +17,8 @@ import {
 } from './world.js';
 
 const TYPE = 'Gateway.networking.istio.io';
-/** Istio's own gateway, which need not be among what is analysed: its selector, and its ports. */
+/** Of Istio's own gateway, which is not here: every node opens what the Gateway says. */
 const DEFAULT_SELECTOR = JSON.stringify({ istio: 'ingressgateway' });
-const DEFAULT_PORTS = [80, 443, 15_021];
 
 function selectorOf({ spec }: AnalysedObject): Readonly<Record<string, string>> {
   return texts(spec.selector);
@@ -44,16 +43,17 @@ export function ports(world: World, report: Report): void {
   for (const gateway of world.all(TYPE)) {
     const workloads = workloadsOf(world, gateway);
     if (isOfNodes(world, gateway)) continue;
-    if (workloads.length === 0 && !isDefault(gateway)) {
-      report(
-        gateway,
-        'ReferencedResourceNotFound',
-        ['spec', 'selector'],
-        `no node and no workload has the labels ${JSON.stringify(selectorOf(gateway))}: it runs on every node`,
-      );
+    if (workloads.length === 0) {
+      if (!isDefault(gateway))
+        report(
+          gateway,
+          'ReferencedResourceNotFound',
+          ['spec', 'selector'],
+          `no node and no workload has the labels ${JSON.stringify(selectorOf(gateway))}: it runs on every node`,
+        );
       continue;
     }
-    const open = workloads.length === 0 ? DEFAULT_PORTS : portsOf(world, workloads);
+    const open = portsOf(world, workloads);
     for (const [index, server] of itemsIn(gateway.spec, 'servers')) {
       const { number } = recordIn(server, 'port');
       if (typeof number !== 'number' || open.includes(number)) continue;

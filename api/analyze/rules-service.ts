@@ -1,9 +1,9 @@
 // What is wrong with Services, ServiceEntries and DestinationRules among the other objects. As Istio's analysis has it.
 import { protocolNamed } from '../resources/index.js';
 import { fullHost } from '../resources/istio-host.js';
-import { isUnchecked, textOf, type Unchecked } from '../resources/schema.js';
+import { textOf } from '../resources/schema.js';
 import { HostIndex, knownHosts, meet, visibleIn } from './hosts.js';
-import { type AnalysedObject, includes, itemsIn, nameOf, type Report, recordIn, texts, textsIn, type World } from './world.js';
+import { includes, itemsIn, nameOf, type Report, recordIn, texts, textsIn, type World } from './world.js';
 
 const SERVICE_ENTRY = 'ServiceEntry.networking.istio.io';
 const DESTINATION_RULE = 'DestinationRule.networking.istio.io';
@@ -121,36 +121,4 @@ export function ruleSubsets(world: World, report: Report): void {
       );
     }
   }
-}
-
-/** TLS without a CA is TLS with anybody. */
-export function serverVerification(world: World, report: Report): void {
-  for (const object of world.all(DESTINATION_RULE)) {
-    const policy = recordIn(object.spec, 'trafficPolicy');
-    const path = ['spec', 'trafficPolicy'];
-    if (isUnverified(policy, object))
-      report(
-        object,
-        'NoServerCertificateVerificationDestinationLevel',
-        [...path, 'tls'],
-        'without caCertificates the certificate of the server is not verified',
-      );
-    for (const [index, setting] of itemsIn(policy, 'portLevelSettings')) {
-      if (isUnverified(setting, object))
-        report(
-          object,
-          'NoServerCertificateVerificationPortLevel',
-          [...path, 'portLevelSettings', index, 'tls'],
-          'without caCertificates the certificate of the server is not verified',
-        );
-    }
-  }
-}
-
-function isUnverified(policy: Unchecked, { spec }: AnalysedObject): boolean {
-  const { tls } = policy;
-  if (!isUnchecked(tls) || (tls.mode !== 'SIMPLE' && tls.mode !== 'MUTUAL') || tls.insecureSkipVerify !== undefined) return false;
-  // A credential is read by the workloads that the rule selects alone.
-  const hasCredential = (textOf(tls, 'credentialName') ?? '') !== '' && spec.workloadSelector !== undefined;
-  return (textOf(tls, 'caCertificates') ?? '') === '' && !hasCredential;
 }

@@ -38,7 +38,7 @@ export function conflictingHosts(world: World, report: Report): void {
       one.object,
       'ConflictingMeshGatewayVirtualServiceHosts',
       ['spec', 'hosts', one.index],
-      `VirtualService ${names} has the host ${one.host} too: which of them holds is not defined`,
+      `VirtualService ${names} has the host ${one.host} too: of each host the rules of one alone hold, exact names before wildcards, then the oldest`,
     );
   }
 }

@@ -442,17 +442,19 @@ function mirrorsOf(
       : [
           {
             destination: mirror,
+            field: 'mirror',
             percent: mirrorPercentage === undefined ? (mirrorPercent ?? mirror_percent ?? 100) : (mirrorPercentage.value ?? 0),
           },
         ]),
-    ...(mirrors ?? []).map(({ destination, percentage }) => ({
+    ...(mirrors ?? []).map(({ destination, percentage }, at) => ({
       destination,
+      field: `mirrors[${at}].destination`,
       percent: percentage === undefined ? 100 : (percentage.value ?? 0),
     })),
   ];
-  return all.flatMap(({ destination, percent }) => {
+  return all.flatMap(({ destination, field, percent }) => {
     const found = resolve(object, destination, place, index, (message, reason) =>
-      report(`${path}.mirror`, `${message}: nothing is mirrored there`, reason),
+      report(`${path}.${field}`, `${message}: nothing is mirrored there`, reason),
     );
     return found === null ? [] : [{ ...found, partsPerMillion: percentParts(percent) }];
   });
