@@ -70,6 +70,25 @@ describe('the kernel', () => {
   });
 });
 
+describe('the JIT switch that cannot be read', () => {
+  const seen = (names: readonly string[]) => {
+    const facts = { ...host({}), list: (path: string) => (path === '/proc/sys/net/core' ? names : []) };
+    return named(checkKernel(facts, { testCapture: () => {} }, '/x'), 'BPF JIT');
+  };
+
+  it('is a matter of rights where it is there', () => {
+    expect(seen(['bpf_jit_enable', 'somaxconn'])).toMatchObject({ verdict: 'unknown', remedy: 'run this as root' });
+  });
+
+  it('is another network namespace’s where it is not', () => {
+    expect(seen(['somaxconn'])).toMatchObject({
+      verdict: 'unknown',
+      detail: expect.stringContaining('this network namespace has no /proc/sys/net/core/bpf_jit_enable'),
+      remedy: expect.stringContaining('nsenter -t 1 -n'),
+    });
+  });
+});
+
 describe('the mode that the agent would take', () => {
   const choice = (...broken: readonly string[]) =>
     checkChoice((mode) => {

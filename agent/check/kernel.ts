@@ -72,8 +72,15 @@ function faultOf(addon: Pick<CaptureAddon, 'testCapture'>, mode: 'ebpf-tcx' | 'e
 function checkJit(facts: HostFacts): Check {
   const title = 'BPF JIT compiler';
   const value = facts.read('/proc/sys/net/core/bpf_jit_enable')?.trim() ?? null;
-  // The file is only readable by root; kernels built with BPF_JIT_ALWAYS_ON say 1.
-  if (value === null) return unknown(title, '/proc/sys/net/core/bpf_jit_enable cannot be read', 'run this as root');
+  // The file is only readable by root, and only there in the kernel's first network namespace; kernels built with BPF_JIT_ALWAYS_ON say 1.
+  if (value === null && facts.list('/proc/sys/net/core').includes('bpf_jit_enable'))
+    return unknown(title, '/proc/sys/net/core/bpf_jit_enable cannot be read', 'run this as root');
+  if (value === null)
+    return unknown(
+      title,
+      'this network namespace has no /proc/sys/net/core/bpf_jit_enable: it is the host’s alone',
+      "run this in the host's own network namespace (nsenter -t 1 -n)",
+    );
   if (value !== '0') return good(title, 'on');
   return warning(title, 'off: every packet of a workload runs through the interpreter', 'sysctl -w net.core.bpf_jit_enable=1');
 }

@@ -46,6 +46,11 @@ export function tail(output) {
   return output.trimEnd().split('\n').slice(-TAIL_LINES).join('\n');
 }
 
+/** Whether only the usage is wanted: it must not wait for builds. */
+export function wantsHelp(words) {
+  return words.includes('--help') || words.includes('-h');
+}
+
 /** For the top of a script: an expected error is told without a stack. */
 export async function main(work) {
   try {

@@ -5,7 +5,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { fuzz as fuzzTarget, targets as fuzzTargets } from '../../test/fuzz/run.mjs';
 import { buildSanitized, sanitized } from './build-sanitized.mjs';
-import { capture, main, passThrough, SetupError, say, tail } from './console.mjs';
+import { capture, main, passThrough, SetupError, say, tail, wantsHelp } from './console.mjs';
 import { ROOT, setUp } from './setup.mjs';
 
 const NOTHING = { passed: 0, failed: 0, skipped: 0 };
@@ -26,12 +26,22 @@ const STAGES = [
 /** Whose files run at once, one a core: integration tests wait most of their time. What measures the kernel's times must not compete with its neighbours. */
 const SIDE_BY_SIDE = new Set(['unit', 'integration']);
 const FUZZ_SECONDS = 20;
+const STAGE_NAMES = STAGES.map(({ name }) => name).join(', ');
+const HELP = `Usage: npm test [-- stage…]
+
+Makes this checkout ready, then runs every stage, or those named: ${STAGE_NAMES}.
+fuzz runs in CI (CI=true) or by name. Needs root; without: npm run check. One file: npm run jest -- PATH
+The last line is the sum: "N passed, N failed".`;
 
 await main(async () => {
   const wanted = process.argv.slice(2);
+  if (wantsHelp(wanted)) {
+    say(HELP);
+    return 0;
+  }
   const unknown = wanted.filter((name) => !STAGES.some((stage) => stage.name === name));
   if (unknown.length > 0)
-    throw new SetupError(`no stage ${unknown.join(', ')}. There are: ${STAGES.map((stage) => stage.name).join(', ')}`);
+    throw new SetupError(`no stage ${unknown.join(', ')}. There are: ${STAGE_NAMES}`);
   if (process.getuid() !== 0)
     throw new SetupError(
       'The tests make network namespaces and load BPF programs: run them as root (sudo npm test). Without root: npm run check',
