@@ -16,7 +16,8 @@ INLINE int bypass(enum weft_reason reason, __u32 workload) {
 //  1 not TCP, another network namespace, the proxy's own socket, to the loopback, not a workload's → pass
 //  2 socket bound to an interface, outbound not captured, excluded port, excluded network          → pass
 //  3 no proxy                                                                                      → pass (fail-closed: EPERM)
-//  4 redirect to an outbound listener
+//  4 its destination can't be noted                                                               → pass (fail-closed: EPERM)
+//  5 redirect to an outbound listener
 // `to`: where the connection goes instead, on return value PASS with a port.
 INLINE int decide(struct bpf_sock_addr *ctx, const struct weft_address *destination, struct weft_host_end *to) {
   struct weft_config *cfg = get_config();
@@ -51,9 +52,13 @@ INLINE int decide(struct bpf_sock_addr *ctx, const struct weft_address *destinat
   bpf_sk_release(listener);
   struct weft_host_flow flow = {
       .destination = *destination, .source = v4 ? process->address4 : process->address6, .port = port, .workload = key};
-  if (bpf_map_update_elem(&host_cookies, &cookie, &flow, BPF_ANY)) return bypass(WEFT_REASON_BYPASS_NO_LISTENER, key);
+  if (bpf_map_update_elem(&host_cookies, &cookie, &flow, BPF_ANY)) {  // 4
+    if (!(workload->flags & WEFT_FAIL_CLOSED)) return bypass(WEFT_REASON_BYPASS_NO_ROOM, key);
+    count_connection(WEFT_PROGRAM_HOST_CONNECT, WEFT_REASON_REFUSED_NO_ROOM, key);
+    return REFUSE;
+  }
   count_connection(WEFT_PROGRAM_HOST_CONNECT, WEFT_REASON_CAPTURED_OUTBOUND, key);
-  to->port = listening;  // 4
+  to->port = listening;  // 5
   if (v4) {
     to->address.word[2] = bpf_htonl(0xffff);
     to->address.word[3] = bpf_htonl(0x7f000001);

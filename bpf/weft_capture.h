@@ -1,6 +1,7 @@
 // The contract between the redirection programs (BPF C) and the loader (C++): every map key and value, enum, socket mark and counted
 // reason. Both sides include this file; TypeScript gets the names through the binding and never sees a layout.
-// Padding is explicit and every size asserted: the maps outlive the processes that made them.
+// Padding is explicit and every size asserted: the maps outlive the processes that made them. A value's struct grows at its end only, and
+// zero there means what was before: an upgrade carries the entries over (native/src/bpf/former_maps.h).
 #ifndef WEFT_CAPTURE_H
 #define WEFT_CAPTURE_H
 
@@ -233,9 +234,11 @@ static_assert(sizeof(struct weft_host_flow) == 40, "weft_host_flow");
   X(BYPASS_FOREIGN_DESTINATION, "bypass_foreign_destination", "connection to an address of the pod that is not the workload's") \
   X(BYPASS_NO_LISTENER, "bypass_no_listener", "connection went direct: no proxy is listening")                                  \
   X(BYPASS_STALE_WORKER, "bypass_stale_worker", "connection went direct: no worker beats")                                      \
+  X(BYPASS_NO_ROOM, "bypass_no_room", "connection of a host process went direct: the kernel would not note its destination")    \
   X(HELD, "held", "first packet dropped to be sent again: the proxy has no configuration of the workload yet")                  \
   X(REFUSED_NO_LISTENER, "refused_no_listener", "connection refused (fail-closed): no proxy is listening")                      \
   X(REFUSED_STALE_WORKER, "refused_stale_worker", "connection refused (fail-closed): no worker beats")                          \
+  X(REFUSED_NO_ROOM, "refused_no_room", "connection refused (fail-closed): the kernel would not note its destination")          \
   X(DROPPED_FOREIGN_SOURCE, "dropped_foreign_source", "fail-closed workload used an address not its own")                       \
   X(DROPPED_UNREADABLE, "dropped_unreadable", "packet whose TCP header is cut in two, or behind too many extension headers")    \
   X(DROPPED_NO_WORKLOAD, "dropped_no_workload", "packet from the proxy for an address of no local workload")                    \

@@ -62,6 +62,10 @@ const HOLD_MS = 5_000;
 const EARLIER_GOES_ON =
   "an earlier agent's redirection is still there and nobody keeps it up to date: remove it with weft agent --uninstall, then start again";
 
+/** Counters start anew with it too. */
+const REPLACED =
+  'these pinned maps had the layout of another version and were replaced; workloads stay captured. If listeners, dns_listeners, workers or host_flows are among them, a proxy that ran before gets no connections until it is restarted (fail-closed workloads are refused, others go direct)';
+
 function locate(options: Pick<CaptureOptions, 'bpfDir' | 'meshNetns' | 'hostNetns'>): CaptureLocation {
   return { bpfDir: options.bpfDir, meshNetns: options.meshNetns, hostNetns: options.hostNetns ?? null };
 }
@@ -157,6 +161,7 @@ export class Capture {
       return without(choice.reason);
     }
     const handle = openHandle(addon, options, { ...choice, mode: choice.mode });
+    if (handle.replacedMaps.length > 0) options.log.warn({ maps: handle.replacedMaps }, REPLACED);
     const reason = choice.reason || handle.reason;
     options.log.info({ mode: handle.mode, reason, adopted: handle.attached().length }, 'redirection is ready');
     const { hostNetns = null, holdMs = HOLD_MS, probesFrom = [], dns } = options;

@@ -189,6 +189,7 @@ const TOOLS: Record<NatMode, Tool> = { nftables, iptables };
 export class NatCapture implements CaptureHandle {
   readonly mode: NatMode;
   readonly reason: string;
+  readonly replacedMaps = [];
   private readonly tool: Tool;
   private readonly owner: string;
   private readonly pods = new Map<number, AttachedPod>();

@@ -97,6 +97,8 @@ export interface CaptureHandle {
   readonly mode: 'ebpf-tcx' | 'ebpf-clsact' | 'nftables' | 'iptables';
   /** Why this mode. */
   readonly reason: string;
+  /** Pinned maps that had the layout of another version: replaced, with what entries still have a place. */
+  readonly replacedMaps: readonly string[];
   /** Idempotent: replaces what the workload had. EADDRINUSE: an address or a host process' port is another captured workload's. EINVAL: a bad CIDR or address. */
   attach(workload: CaptureSpec): void;
   /** Idempotent; the interface may be gone. */

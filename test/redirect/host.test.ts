@@ -207,6 +207,41 @@ describe('life cycle', () => {
     expectCaptured(connect(REMOTE.v4), hostPort(REMOTE.v4, 8080), HOST.v4);
   });
 
+  test.each([
+    { failClosed: true, counter: 'refused_no_room' },
+    { failClosed: false, counter: 'bypass_no_room' },
+  ])('where the kernel will not note the destination: $counter', async ({ failClosed, counter }) => {
+    await capture.reconcile([workload({ failClosed })]);
+    const restore = lab.fillHostCookies(cgroup);
+    try {
+      for (const family of FAMILIES) {
+        if (failClosed) expect(connect(REMOTE[family])).toMatchObject({ error: 'EPERM' });
+        else expectDirect(connect(REMOTE[family]));
+      }
+      expect(counterOf(counter)).toBe(2);
+    } finally {
+      restore();
+    }
+    await capture.close();
+    capture = await open();
+    await capture.reconcile([workload()]);
+    expectCaptured(connect(REMOTE.v4), hostPort(REMOTE.v4, 8080), HOST.v4);
+  });
+
+  test('an agent of another version, whose cgroups have no place in this one’s map: fail-closed is refused all the time', async () => {
+    await proxy.kill();
+    await capture.reconcile([workload({ failClosed: true })]);
+    await capture.close();
+    lab.pinFormer('cgroups', { keyBytes: 16 });
+    lab.pinFormer('host_flows', { valueBytes: 36 });
+    capture = await open();
+    expect(connect(REMOTE.v4)).toMatchObject({ error: 'EPERM' });
+    await capture.reconcile([workload({ failClosed: true })]);
+    expect(connect(REMOTE.v4)).toMatchObject({ error: 'EPERM' });
+    proxy = await MeshProxy.start(lab, 'upgraded', resources());
+    expectCaptured(connect(REMOTE.v4), hostPort(REMOTE.v4, 8080), HOST.v4);
+  });
+
   test('three upgrades under load, with more and with fewer workers: every connection is captured and answered', async () => {
     const sum = (name: RegExp) =>
       (capture.state().workloads[0]?.counters ?? []).reduce((total, counter) => total + (name.test(counter.name) ? counter.value : 0), 0);

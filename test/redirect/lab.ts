@@ -35,6 +35,15 @@ export interface Pass {
   readonly worker: number;
 }
 
+/** What bpftool says of a map, of what is used here. */
+interface MapShown {
+  readonly type: string;
+  readonly flags: number;
+  readonly bytes_key: number;
+  readonly bytes_value: number;
+  readonly max_entries: number;
+}
+
 /** A client that connects again and again. */
 export interface Prober {
   /** Those that have ended. */
@@ -390,6 +399,50 @@ export class Lab implements Site {
 
   mapEntries(name: string): number {
     return (JSON.parse(run('bpftool', ['-j', 'map', 'dump', 'pinned', `${this.bpfDir}/maps/${name}`])) as unknown[]).length;
+  }
+
+  /**
+   * As an agent of another version left it: the pin is that of a map of another layout, with the beginning of every entry where the keys are of one size. What is
+   * attached keeps the map that it was loaded with.
+   */
+  pinFormer(name: string, layout: { readonly keyBytes?: number; readonly valueBytes?: number; readonly entries?: number }): void {
+    const pin = `${this.bpfDir}/maps/${name}`;
+    const shown = JSON.parse(run('bpftool', ['-j', 'map', 'show', 'pinned', pin])) as MapShown;
+    const { keyBytes = shown.bytes_key, valueBytes = shown.bytes_value, entries = shown.max_entries } = layout;
+    const all = JSON.parse(run('bpftool', ['-j', 'map', 'dump', 'pinned', pin])) as { key: string[]; value?: string[] }[];
+    rmSync(pin);
+    const sizes = ['key', String(keyBytes), 'value', String(valueBytes), 'entries', String(entries)];
+    run('bpftool', ['map', 'create', pin, 'type', shown.type, ...sizes, 'name', name, 'flags', String(shown.flags)]);
+    if (keyBytes !== shown.bytes_key || shown.type === 'sockmap') return;
+    for (const { key, value } of all) {
+      // One value for each CPU: the counters, which begin anew.
+      if (value === undefined) continue;
+      run('bpftool', ['map', 'update', 'pinned', pin, 'key', ...key, 'value', ...value.slice(0, valueBytes)]);
+    }
+  }
+
+  /** Puts another load of host_connect into the place of the captured one, for which `host_cookies` takes no entry. Returns what removes it. */
+  fillHostCookies(cgroup: string): () => void {
+    const [place, full] = [`${this.bpfDir}/full-programs`, `${this.bpfDir}/full-map`];
+    // In the real one, LRU, the kernel makes room: it says no only where it can't get the lock.
+    run('bpftool', ['map', 'create', full, 'type', 'hash', 'key', '8', 'value', '40', 'entries', '1', 'name', 'host_cookies']);
+    run('bpftool', ['map', 'update', 'pinned', full, 'key', ...Array(8).fill('0'), 'value', ...Array(40).fill('0')]);
+    const maps = readdirSync(`${this.bpfDir}/maps`).flatMap((name) => {
+      return ['map', 'name', name, 'pinned', name === 'host_cookies' ? full : `${this.bpfDir}/maps/${name}`];
+    });
+    mkdirSync(place);
+    run('bpftool', ['prog', 'loadall', `${ROOT}/native/build/bpf/host_connect.o`, place, ...maps]);
+    const attachments = ['4', '6'].map((family) => [cgroup, `connect${family}`, 'pinned', `${place}/host_connect${family}`]);
+    for (const pin of this.links().filter((name) => name.startsWith('host_connect'))) {
+      run('bpftool', ['link', 'detach', 'pinned', `${this.bpfDir}/links/${pin}`]);
+      rmSync(`${this.bpfDir}/links/${pin}`);
+    }
+    for (const attachment of attachments) run('bpftool', ['cgroup', 'attach', ...attachment, 'multi']);
+    return () => {
+      for (const attachment of attachments) run('bpftool', ['cgroup', 'detach', ...attachment]);
+      for (const path of [...readdirSync(place).map((name) => `${place}/${name}`), full]) rmSync(path);
+      rmdirSync(place);
+    };
   }
 
   async down(): Promise<void> {

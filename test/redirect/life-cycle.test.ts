@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Capture } from '../../agent/capture/capture.js';
 import { standingAt } from '../../agent/capture/inode.js';
 import { hostPort } from '../../api/host-port.js';
-import { FAMILIES, POD_A, POD_B, REMOTE } from './lab.js';
+import { FAMILIES, more, POD_A, POD_B, REMOTE } from './lab.js';
 import { KINDS, log, portOf, Scene } from './scene.js';
 
 describe.each(KINDS)('%s', (kind) => {
@@ -125,6 +125,85 @@ describe.each(KINDS)('%s', (kind) => {
     }
     expect([lab.links(), lab.hookPrograms()]).toEqual(before);
     expectCaptured();
+  });
+
+  describe('an agent of another version, whose maps have other layouts', () => {
+    const former = () => {
+      lab.pinFormer('workloads', { valueBytes: 16 });
+      lab.pinFormer('addresses', { valueBytes: 16, entries: 64 });
+      lab.pinFormer('config', { valueBytes: 48 });
+      lab.pinFormer('counters', { entries: 10 });
+      lab.pinFormer('workload_counters', { valueBytes: 40 });
+    };
+    const upgrade = async () => {
+      const said: object[] = [];
+      const warn = (fields: object) => said.push(fields);
+      scene.capture = await Capture.open({ ...scene.location, mode: kind, heartbeatTimeoutMs: 1000, log: { info() {}, warn } });
+      return said;
+    };
+
+    test('is told which, and no connection goes past the proxy, nor is one lost', async () => {
+      const pinned = [lab.links(), lab.hookPrograms()];
+      const prober = await lab.prober('a', REMOTE.v4, 8080, 5);
+      await scene.capture.close();
+      former();
+      const said = await upgrade();
+      // Nobody has said yet which workloads there are.
+      await more(prober, 20);
+      await scene.capture.reconcile(scene.enrolled());
+      await more(prober, 20);
+      const attempts = await prober.stop();
+      expect(said).toEqual([{ maps: expect.arrayContaining(['workloads', 'addresses', 'config', 'counters', 'workload_counters']) }]);
+      expect(attempts.filter(({ error, local, server }) => error !== null || server?.peer === local)).toEqual([]);
+      expect([lab.links(), lab.hookPrograms()]).toEqual(pinned);
+      expectCaptured();
+    });
+
+    test('without a proxy: fail-closed is refused all the time, others go direct', async () => {
+      await scene.proxy.kill();
+      await scene.capture.reconcile([scene.workload('a', { failClosed: true }), scene.workload('b')]);
+      const probers = [await lab.prober('a', REMOTE.v4, 8080, 5), await lab.prober('b', REMOTE.v4, 8080, 5)];
+      await scene.capture.close();
+      former();
+      await upgrade();
+      await Promise.all(probers.map((prober) => more(prober, 20)));
+      const [closed = [], open = []] = await Promise.all(probers.map((prober) => prober.stop()));
+      expect(new Set(closed.map(({ error }) => error))).toEqual(new Set(['ECONNREFUSED']));
+      expect(open.filter(({ error }) => error !== null)).toEqual([]);
+      await scene.capture.reconcile(scene.enrolled());
+      scene.proxy = await lab.proxy();
+      expectCaptured();
+    });
+
+    test('where entries have no place in the new map: former programs go on until the workload is written again', async () => {
+      const shy = [scene.workload('a', { failClosed: true, excludeOutboundPorts: [8080] }), scene.workload('b', { failClosed: true })];
+      await scene.proxy.kill();
+      await scene.capture.reconcile(shy);
+      await scene.capture.close();
+      lab.pinFormer('excluded_ports', { keyBytes: 12 });
+      expect(await upgrade()).toEqual([{ maps: ['excluded_ports'] }]);
+      for (let round = 0; round < 2; round++) {
+        expect(lab.connect('a', REMOTE.v4, 8080)).toMatchObject({ error: null });
+        expect(lab.connect('b', REMOTE.v4, 8080)).toMatchObject({ error: 'ECONNREFUSED' });
+        await scene.capture.reconcile(shy);
+      }
+      await scene.capture.reconcile(scene.enrolled());
+      scene.proxy = await lab.proxy();
+      expectCaptured();
+    });
+
+    test('where the listeners have no place: as without a proxy, until it is restarted', async () => {
+      await scene.capture.reconcile([scene.workload('a', { failClosed: true }), scene.workload('b')]);
+      await scene.capture.close();
+      lab.pinFormer('listeners', { entries: 64 });
+      expect(await upgrade()).toEqual([{ maps: ['listeners'] }]);
+      expect(lab.connect('a', REMOTE.v4, 8080)).toMatchObject({ error: 'ECONNREFUSED' });
+      scene.expectDirect('b', POD_B.v4, REMOTE.v4);
+      await scene.proxy.kill();
+      scene.proxy = await lab.proxy();
+      await scene.capture.reconcile(scene.enrolled());
+      expectCaptured();
+    });
   });
 
   test('a workload is pending until its namespace appears, and forgotten when it goes', async () => {

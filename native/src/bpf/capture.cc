@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "bpf/former_maps.h"
 #include "bpf/links.h"
 #include "bpf/netlink.h"
 #include "bpf/skeleton.h"
@@ -108,6 +109,8 @@ Outcome Capture::start(const CaptureOptions& options) {
   if (bpf_map_update_elem(config_map, &zero, &config, BPF_ANY) != 0) return failure(errno, "cannot write the redirection's configuration");
   WEFT_TRY(attach_mesh());
 
+  // What former programs know of their workloads is not all in the maps: they go on with their own until each workload is written again.
+  if (!is_whole_) return {};
   // Workloads of an earlier process go on, on these programs; the ones that vanished meanwhile are forgotten.
   for (const weft_workload& workload : maps_->list()) {
     if (adopt(workload)) {
@@ -133,25 +136,21 @@ Outcome Capture::attach_or_detach_host_lookup() {
 
 Outcome Capture::load() {
   libbpf_set_print(keep_log);
-  for (int attempt = 0;; attempt++) {
-    libbpf_log.clear();
-    skeleton_ = weft_capture__open();
-    if (skeleton_ == nullptr) return failure(errno, "the embedded BPF object cannot be read: " + libbpf_log);
-    bpf_map* map = nullptr;
-    bpf_object__for_each_map(map, skeleton_->obj) bpf_map__set_pin_path(map, (location_.bpf_dir + "/maps/" + bpf_map__name(map)).c_str());
-    int error = weft_capture__load(skeleton_);
-    if (error == 0) return {};
-    weft_capture__destroy(skeleton_);
-    skeleton_ = nullptr;
-    // EINVAL on the first attempt: pinned maps of a version with other layouts. Their links go with them; workloads are written again.
-    if (attempt > 0 || error != -EINVAL || fs::is_empty(location_.bpf_dir + "/maps")) {
-      return failure(error, "cannot load the BPF programs (CAP_BPF, CAP_NET_ADMIN, kernel ≥ 5.10): " + libbpf_log);
-    }
-    remove_pins(location_.bpf_dir + "/links");
-    remove_pins(location_.bpf_dir + "/maps");
-    WEFT_TRY(ensure_folder(location_.bpf_dir));
-    reason_ = "pinned maps of another version were replaced; ";
+  libbpf_log.clear();
+  skeleton_ = weft_capture__open();
+  if (skeleton_ == nullptr) return failure(errno, "the embedded BPF object cannot be read: " + libbpf_log);
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, skeleton_->obj) bpf_map__set_pin_path(map, (location_.bpf_dir + "/maps/" + bpf_map__name(map)).c_str());
+  FormerMaps former;
+  former.set_aside(skeleton_->obj);
+  const int error = weft_capture__load(skeleton_);
+  if (error != 0) {
+    former.put_back();
+    return failure(error, "cannot load the BPF programs (CAP_BPF, CAP_NET_ADMIN, kernel ≥ 5.10): " + libbpf_log);
   }
+  replaced_maps_ = former.names();
+  is_whole_ = former.carry_over(skeleton_->obj);
+  return {};
 }
 
 Outcome Capture::choose_mode(const CaptureOptions& options, uint32_t previous) {
@@ -283,7 +282,7 @@ Outcome Capture::uninstall(const CaptureLocation& location) {
   uint32_t key = 0, next = 0;
   for (uint32_t* from = nullptr; workloads && bpf_map_get_next_key(workloads.get(), from, &next) == 0; from = &key) {
     weft_workload workload{};
-    if (bpf_map_lookup_elem(workloads.get(), &next, &workload) == 0 && !is_host_process(workload)) {
+    if (lookup_beginning(workloads.get(), &next, &workload, sizeof workload) && !is_host_process(workload)) {
       WEFT_TRY(detach_filters(host.get(), workload));
     }
     key = next;

@@ -42,6 +42,8 @@ class Capture {
 
   uint32_t mode() const { return mode_; }
   const std::string& reason() const { return reason_; }
+  // Pinned maps that had the layout of another version.
+  const std::vector<std::string>& replaced_maps() const { return replaced_maps_; }
   Outcome attach(const WorkloadSpec& spec);
   Outcome detach(uint32_t ifindex);
   // cgroup v2 ids, at most two: connections of their processes into workloads stay direct.
@@ -77,6 +79,9 @@ class Capture {
   uint64_t host_netns_cookie_ = 0;
   uint32_t mode_ = 0;
   std::string reason_;
+  std::vector<std::string> replaced_maps_;
+  // The maps say of every workload what they said before this opened them.
+  bool is_whole_ = true;
 };
 
 }  // namespace weft::bpf

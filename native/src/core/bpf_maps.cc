@@ -26,6 +26,16 @@ int open_pinned(const std::string& path) {
   return fd >= 0 ? fd : -errno;
 }
 
+int inform(int fd, bpf_map_info* info) {
+  memset(info, 0, sizeof(*info));
+  bpf_attr attributes;
+  memset(&attributes, 0, sizeof(attributes));
+  attributes.info.bpf_fd = static_cast<uint32_t>(fd);
+  attributes.info.info_len = sizeof(*info);
+  attributes.info.info = reinterpret_cast<uint64_t>(info);
+  return bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes) == 0 ? 0 : -errno;
+}
+
 }  // namespace
 
 int register_listener(const std::string& map, uint32_t key, int fd) {
@@ -68,6 +78,14 @@ int HostFlows::open(const std::string& map) {
   if (fd_ >= 0) return 0;
   const int fd = open_pinned(map);
   if (fd < 0) return fd;
+  bpf_map_info info;
+  int result = inform(fd, &info);
+  // Of another version: the kernel would write values of its size.
+  if (result == 0 && (info.key_size != sizeof(FlowKey) || info.value_size != sizeof(FlowValue))) result = -EINVAL;
+  if (result != 0) {
+    ::close(fd);
+    return result;
+  }
   fd_ = fd;
   return 0;
 }
@@ -95,13 +113,7 @@ int Heartbeat::open(const std::string& map, uint32_t slot, uint32_t slots) {
   const int fd = open_pinned(map);
   if (fd < 0) return fd;
   bpf_map_info info;
-  memset(&info, 0, sizeof(info));
-  bpf_attr attributes;
-  memset(&attributes, 0, sizeof(attributes));
-  attributes.info.bpf_fd = static_cast<uint32_t>(fd);
-  attributes.info.info_len = sizeof(info);
-  attributes.info.info = reinterpret_cast<uint64_t>(&info);
-  int result = bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes) == 0 ? 0 : -errno;
+  int result = inform(fd, &info);
   if (result == 0 && (info.value_size != sizeof(WorkerBeat) || slot >= info.max_entries || (info.map_flags & BPF_F_MMAPABLE) == 0)) {
     result = -EINVAL;
   }

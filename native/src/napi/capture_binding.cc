@@ -173,6 +173,8 @@ Napi::Value make_handle(Napi::Env env, std::unique_ptr<Capture> capture) {
   Napi::Object handle = Napi::Object::New(env);
   handle.Set("mode", (*shared)->mode() == WEFT_MODE_TCX ? "ebpf-tcx" : "ebpf-clsact");
   handle.Set("reason", (*shared)->reason());
+  handle.Set("replacedMaps",
+             from_list(env, (*shared)->replaced_maps(), [&](const std::string& name) { return Napi::String::New(env, name); }));
   method(env, handle, "attach", shared, [](const Napi::CallbackInfo& info, Capture& self) -> Napi::Value {
     threw(info.Env(), self.attach(to_spec(info[0].As<Napi::Object>())));
     return info.Env().Undefined();
