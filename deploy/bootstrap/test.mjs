@@ -40,8 +40,7 @@ await main(async () => {
     return 0;
   }
   const unknown = wanted.filter((name) => !STAGES.some((stage) => stage.name === name));
-  if (unknown.length > 0)
-    throw new SetupError(`no stage ${unknown.join(', ')}. There are: ${STAGE_NAMES}`);
+  if (unknown.length > 0) throw new SetupError(`no stage ${unknown.join(', ')}. There are: ${STAGE_NAMES}`);
   if (process.getuid() !== 0)
     throw new SetupError(
       'The tests make network namespaces and load BPF programs: run them as root (sudo npm test). Without root: npm run check',
