@@ -1,5 +1,6 @@
-// Pinned maps of another version, whose layout this version's programs can't use. Only they are replaced. A struct grows at its end and zero
-// there means what was before, so entries are carried over by their first bytes. Programs that are attached keep the maps they were loaded with.
+// Pinned maps of another version, whose layout this version's programs can't use. Only they are replaced. A struct grows at its end and
+// zero there means what was before, so entries are carried over by their first bytes. Programs that are attached keep the maps they were
+// loaded with.
 #pragma once
 #include <cstddef>
 #include <string>
