@@ -1,11 +1,9 @@
 // The proxy process: its composition root and its life, from the namespace it enters to the last connection it drains.
 // Everything that decides or serves is elsewhere; nothing here runs per request.
 import { randomUUID } from 'node:crypto';
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
-import type { Server } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { assertUnserved } from '../../api/grpc/listen.js';
 import { createLog } from '../../api/log.js';
@@ -30,7 +28,7 @@ import { QuotaClient } from './rate-limit/quota-client.js';
 import { ReadyFile } from './ready-file.js';
 import { TOKEN_EDGE, TOKEN_ROW_BITS } from './resilience/gate.js';
 import { FileWatch, loadManifests } from './static-source.js';
-import { ProxyStatus, serveStatus } from './status.js';
+import { ProxyStatus, type StatusServer, serveStatus } from './status.js';
 import type { Generation } from './tables/compile.js';
 import { lowerV8Threads } from './thread-priority.js';
 
@@ -51,7 +49,7 @@ interface Running {
   readonly plane: DataPlane;
   readonly stopSource: () => Promise<void>;
   readonly accessLog: AccessLog | null;
-  readonly status: Server;
+  readonly status: StatusServer;
   readonly metrics: MetricsServer | null;
   readonly handover: HandoverServer;
   readonly predecessors: Predecessors;
@@ -156,21 +154,30 @@ async function serve(
   };
   const status = await serveStatus(proxyStatus, socket);
   const handover = HandoverServer.start(handoverSocket(config), addon, estate, predecessors, log);
-  await takeover?.complete();
+  const hasTakenOver = await takeOver(config, takeover, () => Takeover.begin(handoverSocket(config), addon, predecessors, log));
   status.publish();
   handover.publish();
   const running: Running = {
     plane,
     stopSource,
     accessLog,
-    status: status.server,
+    status,
     handover,
     predecessors,
     heirOf: (successor) => new Heir(successor, handoverSocket(config), addon, () => proxyStatus.tally(), log),
-    metrics: await startMetrics(config, proxyStatus, takeover !== null, log),
+    metrics: await startMetrics(config, proxyStatus, hasTakenOver, log),
   };
   log.info({ version: VERSION, workers: config.workers, status: socket }, 'ready');
   return running;
+}
+
+/** From `first`; where that has ended, or nobody was there at the start, from whoever has been started since. False: from nobody. */
+async function takeOver({ takeover }: ProxyConfig, first: Takeover | null, begin: () => Promise<Takeover | null>): Promise<boolean> {
+  if (takeover === 'never') return false;
+  let from = first ?? (await begin());
+  const hasTakenOver = from !== null;
+  while (from !== null && !(await from.complete())) from = await begin().catch(() => null);
+  return hasTakenOver;
 }
 
 function handoverSocket({ runDir }: ProxyConfig): string {
@@ -307,7 +314,7 @@ async function shutDown(running: Running, config: ProxyConfig, log: Logger, sign
   void signals.until(2).then(() => drain.cut());
   await finish(running, drain, log);
   await metrics?.close();
-  rmSync(statusSocket(config), { force: true });
+  running.status.withdraw();
 }
 
 /** A successor serves; its sockets stand where ours stood. */
@@ -356,7 +363,7 @@ async function finish({ plane, stopSource, accessLog, status }: Running, drain: 
   // What it served to its end counted against its shares.
   await plane.quotas?.stop();
   await accessLog?.close();
-  status.forceShutdown();
+  status.server.forceShutdown();
   log.info(result, `drained: ${result.ended} connections ended, ${result.cut} were cut`);
   return result;
 }

@@ -1,5 +1,5 @@
 // What the proxy says of itself: mesh.v1.ProxyStatus on a unix socket; its metrics and readiness for HTTP. Reads; changes nothing.
-import { renameSync } from 'node:fs';
+import { renameSync, rmSync, statSync } from 'node:fs';
 import { status as grpcStatus, Server, type ServiceError } from '@grpc/grpc-js';
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { ExplainRequest } from '../../api/gen/mesh/v1/explain.js';
@@ -261,6 +261,8 @@ export interface StatusServer {
   readonly server: Server;
   /** Puts it in its place, and in that of a predecessor. */
   publish(): void;
+  /** Removes it, unless another's stands in its place: of a successor that was not ready when this proxy was told to end. */
+  withdraw(): void;
 }
 
 /**
@@ -292,5 +294,12 @@ export async function serveStatus(status: ProxyStatus, path: string): Promise<St
   server.addService(ProxyStatusService, handlers);
   const own = `${path}.${process.pid}`;
   await listenGrpc(server, `unix:${own}`, 0o600);
-  return { server, publish: () => renameSync(own, path) };
+  const { ino } = statSync(own);
+  return {
+    server,
+    publish: () => renameSync(own, path),
+    withdraw: () => {
+      if (statSync(path, { throwIfNoEntry: false })?.ino === ino) rmSync(path, { force: true });
+    },
+  };
 }

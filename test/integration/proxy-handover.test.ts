@@ -15,10 +15,12 @@ import {
   type ServerUnaryCall,
   type sendUnaryData,
 } from '@grpc/grpc-js';
-import { expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { loadAddon } from '../../agent/native/addon.js';
 import type { Message, MessageSocket } from '../../agent/native/message-socket.js';
+import { DiscoveryTestServer } from '../lab/discovery-server.js';
 import { eventually } from '../lab/eventually.js';
+import { gatewayResources } from '../lab/gateway-resources.js';
 import { freePort } from '../lab/ports.js';
 import { gatewayManifest, type ProxyProcess, serviceManifest } from '../lab/proxy-process.js';
 import { ProxyScope } from '../lab/proxy-scope.js';
@@ -324,6 +326,55 @@ test('a successor that ends before it serves changes nothing, however it ends', 
   const successor = await scope.start(file);
   expect(await proxy.exit()).toBe(0);
   expect((await successor.state()).pid).toBe(successor.child.pid);
+});
+
+describe('a successor that waits for its configuration', () => {
+  /** It has the sockets of the first; `serve` resolves when it serves. */
+  async function waiting({ port, backend }: Mesh): Promise<{ second: ProxyProcess; serve: () => Promise<void> }> {
+    const agent = await DiscoveryTestServer.start(`unix:${scope.folder}/agent.sock`);
+    scope.closing.push(() => agent.stop());
+    const second = scope.launchWith('--agent', agent.address);
+    const stream = await agent.nextStream();
+    await second.says('taking over from proxy');
+    const resources = gatewayResources('default/edge', port, 'default/web', backend.port);
+    const update = { nonce: 1, revision: 1, token: { clusterId: 'c', compiler: 'k', revision: 1 }, full: true, resources };
+    const serve = (): Promise<void> => {
+      stream.send(update);
+      return second.says('"ready"');
+    };
+    return { second, serve };
+  }
+
+  test('keeps its sockets of status and hand-over when the first, told to end, ends after it serves', async () => {
+    const scene = await mesh();
+    const first = await scope.start(scene.file);
+    const socket = await tunnel(scene.port);
+    const { second, serve } = await waiting(scene);
+    first.child.kill('SIGTERM');
+    await first.says('draining: no new connections');
+    await serve();
+    socket.end();
+    expect(await first.exit()).toBe(0);
+    expect((await second.state()).pid).toBe(second.child.pid);
+    const third = await scope.start(scene.file);
+    expect(await second.exit()).toBe(0);
+    expect((await third.state()).pid).toBe(third.child.pid);
+  });
+
+  test('takes over from whoever was started in the place of the first, which was killed', async () => {
+    const scene = await mesh();
+    const first = await scope.start(scene.file);
+    const { second, serve } = await waiting(scene);
+    await first.kill();
+    const again = await scope.start(scene.file);
+    const load = new Load(2, () => get(scene.port, '/', false));
+    await serve();
+    await load.more(20);
+    await load.stop();
+    expect(load.errors).toEqual([]);
+    expect(await again.exit()).toBe(0);
+    expect((await second.state()).pid).toBe(second.child.pid);
+  });
 });
 
 test('the drain timeout cuts what does not end, and the successor counts it', async () => {

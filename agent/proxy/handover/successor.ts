@@ -89,8 +89,11 @@ export class Takeover {
     return taken;
   }
 
-  /** We accept: resolves when the predecessor does not any more, and has told what it counted. Sockets that nobody took are left to it alone. */
-  async complete(): Promise<void> {
+  /**
+   * We accept: resolves when the predecessor does not any more, and has told what it counted; false where it did not say so. Sockets that nobody
+   * took are left to it alone.
+   */
+  async complete(): Promise<boolean> {
     this.closeSockets();
     const { pid } = this.channel;
     try {
@@ -102,9 +105,11 @@ export class Takeover {
       }
       this.log.info({ predecessor: pid }, `taken over from proxy ${pid}: it accepts no more, and drains`);
       void this.predecessors.follow(this.channel);
+      return true;
     } catch (error) {
       this.log.warn({ predecessor: pid }, `proxy ${pid} did not release its listeners: ${(error as Error).message}; if it runs, stop it`);
       this.channel.close();
+      return false;
     }
   }
 
