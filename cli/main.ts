@@ -21,6 +21,7 @@ import { validateCommand } from './commands/validate.js';
 import { xdsCommand } from './commands/xds.js';
 import { DEFAULT_CONTROLLER } from './connection.js';
 import { EXIT_BROKEN_PIPE, EXIT_FAILED, EXIT_USAGE, Failure } from './failure.js';
+import { printable } from './terminal.js';
 
 interface Daemon {
   readonly name: string;
@@ -142,7 +143,7 @@ function throwOnExit(command: Command): void {
 function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
   if (error instanceof Failure) {
-    process.stderr.write(`${error.message}\n`);
+    process.stderr.write(`${printable(error.message)}\n`);
     return error.exitCode;
   }
   process.stderr.write(`weft: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);

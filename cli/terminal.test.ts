@@ -43,6 +43,8 @@ test('times and counts read as people say them', () => {
   expect([plural(1, 'node'), plural(2, 'node')]).toEqual(['1 node', '2 nodes']);
 });
 
-test('what strangers said moves no cursor', () => {
+test('what strangers said moves no cursor, and makes no row of a table', () => {
   expect(printable('\u001b[2J\u009b31m\r\u0007a\tb\nc é')).toBe('\\x1b[2J\\x9b31m\\x0d\\x07a\tb\nc é');
+  expect(printable(palette(TERMINAL, {}).bad('x'))).toBe('\u001b[31mx\u001b[0m');
+  expect(table([{ title: 'WHO' }], [['a\nann  Admin/Apply']], PLAIN)).toBe('WHO\na\\x0aann  Admin/Apply');
 });

@@ -28,7 +28,9 @@ export interface Column {
 
 /** Lines without trailing blanks, columns two blanks apart; cells may be coloured. An empty cell shows as "-". */
 export function table(columns: readonly Column[], rows: readonly (readonly string[])[], colours: Palette): string {
-  const all = [columns.map((column) => column.title), ...rows];
+  // A cell may be what a stranger said: it makes no line of its own.
+  const cells = rows.map((row) => row.map((cell) => cell.replaceAll('\n', escaped)));
+  const all = [columns.map((column) => column.title), ...cells];
   const widths = columns.map((_, index) => Math.max(...all.map((row) => width(row[index] ?? ''))));
   const line = (row: readonly string[]) =>
     columns
@@ -47,10 +49,14 @@ function width(cell: string): number {
   return cell === '' ? 1 : stripVTControlCharacters(cell).length;
 }
 
-/** What strangers said, without what moves the cursor or colours: those characters as "\\x1b". Lines stay. */
+/** What strangers said, without what moves the cursor: those characters as "\\x1b". Lines and colours stay. */
 export function printable(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: it is these that are looked for.
-  return text.replace(/[\0-\x08\x0b-\x1f\x7f-\x9f]/g, (each) => `\\x${each.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  return text.replace(/\x1b\[\d{1,2}m|[\0-\x08\x0b-\x1f\x7f-\x9f]/g, (each) => (each.length > 1 ? each : escaped(each)));
+}
+
+function escaped(character: string): string {
+  return `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`;
 }
 
 /** Names and values below each other, the values aligned. */

@@ -1,6 +1,6 @@
 // `weft token|node|operator|authority|audit|whoami`: who may speak to the controllers, and what they did.
 import { generateKeyPairSync } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { openSync, rmSync, writeFileSync } from 'node:fs';
 import type { ClientUnaryCall } from '@grpc/grpc-js';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import {
@@ -17,6 +17,7 @@ import {
   type WhoAmIResponse,
 } from '../../api/gen/mesh/v1/access.js';
 import { type Tail, withController } from '../connection.js';
+import { EXIT_USAGE, Failure } from '../failure.js';
 import { elapsed, instant, table } from '../terminal.js';
 import { type Context, contextOf, durationMs, examples, type JsonFlags, jsonOption, wholeNumber } from './context.js';
 
@@ -163,11 +164,16 @@ export function operatorCommand(): Command {
 }
 
 async function createOperator(name: string, { role, ttl, certificate, out }: CreateOperator, context: Context): Promise<void> {
+  // Before anything is made: the token is told once.
+  const file = out === undefined ? null : newFile(out);
   const pair = certificate === true ? generateKeyPairSync('ec', { namedCurve: 'P-256' }) : null;
   const publicKey = pair === null ? Buffer.alloc(0) : pair.publicKey.export({ type: 'spki', format: 'der' });
   const answer = await access<CreateOperatorResponse>(context, (client, ...tail) =>
     client.createOperator({ name, role: ROLES[role], ttlSeconds: ttl ?? 0, publicKey }, ...tail),
-  );
+  ).catch((error: unknown) => {
+    if (out !== undefined) rmSync(out);
+    throw error;
+  });
   const authorities = answer.authorities.join('');
   const key = pair?.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
   // YAML loads here, not with every command.
@@ -175,9 +181,18 @@ async function createOperator(name: string, { role, ttl, certificate, out }: Cre
   const text = credentialsText(
     key === undefined ? { token: answer.token, authorities } : { certificate: answer.certificate, key, authorities },
   );
-  if (out === undefined) context.print(text.trimEnd());
-  else writeFileSync(out, text, { mode: 0o600, flag: 'wx' });
+  if (file === null) context.print(text.trimEnd());
+  else writeFileSync(file, text);
   context.printError(`operator ${name}, ${role}${out === undefined ? '' : `: credentials in ${out}`}`);
+}
+
+/** For its owner alone. Throws Failure where there is one already, or none can be made. */
+function newFile(path: string): number {
+  try {
+    return openSync(path, 'wx', 0o600);
+  } catch (error) {
+    throw new Failure(`--out ${path}: ${(error as Error).message}: expected the path of a new file; nothing was made`, EXIT_USAGE);
+  }
 }
 
 export function authorityCommand(): Command {

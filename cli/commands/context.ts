@@ -4,11 +4,12 @@ import type { Finding } from '../../api/gen/mesh/v1/admin.js';
 import { formatFinding } from '../../api/resources/finding.js';
 import { DEFAULT_CONTROLLER } from '../connection.js';
 import type { Target } from '../credentials.js';
-import { type Palette, palette } from '../terminal.js';
+import { type Palette, palette, printable } from '../terminal.js';
 
 export interface Context {
   readonly controller: Target;
   readonly colours: Palette;
+  /** What it is made of may be what strangers said: nothing in it moves the cursor. */
   print(text: string): void;
   printError(text: string): void;
 }
@@ -23,8 +24,8 @@ export function contextOf(command: Command): Context {
       isInsecure: nearest<boolean>(command, 'insecure') ?? false,
     },
     colours: palette(process.stdout),
-    print: (text) => void process.stdout.write(`${text}\n`),
-    printError: (text) => void process.stderr.write(`${text}\n`),
+    print: (text) => void process.stdout.write(`${printable(text)}\n`),
+    printError: (text) => void process.stderr.write(`${printable(text)}\n`),
   };
 }
 

@@ -13,7 +13,7 @@ import type { Header } from '../../api/gen/mesh/v1/model.js';
 import { type Controller, withController } from '../connection.js';
 import { EXIT_USAGE, Failure } from '../failure.js';
 import { readManifests } from '../manifest-files.js';
-import { type Palette, printable, table } from '../terminal.js';
+import { type Palette, table } from '../terminal.js';
 import { type Context, contextOf, examples, filenameOption, jsonOption } from './context.js';
 import { type LoggedRequest, readLogLine } from './explain-log.js';
 
@@ -60,15 +60,15 @@ export function explainCommand(offline: ExplainOffline): Command {
         return context.print(
           flags.output === 'json'
             ? JSON.stringify({ logged: outcome }, null, 2)
-            : `It had ${printable(outcome)}.\nWhat would become of it now can't be told: nothing was decided on it, or the line says too little.`,
+            : `It had ${outcome}.\nWhat would become of it now can't be told: nothing was decided on it, or the line says too little.`,
         );
       const answer =
         filename === undefined ? await askNodes(request, flags.node, context) : await offline(await readManifests(filename), request);
-      const shown = harmless(answer);
+      const shown = { ...answer };
       if (flags.all !== true) shown.rules = shown.rules.filter(({ why }) => !why.startsWith('is for the host '));
       if (flags.output === 'json')
         context.print(JSON.stringify({ ...(outcome === '' ? {} : { logged: outcome }), ...asJson(answer) }, null, 2));
-      else context.print(explanation(printable(outcome), shown, answer.rules.length - shown.rules.length, context.colours));
+      else context.print(explanation(outcome, shown, answer.rules.length - shown.rules.length, context.colours));
     });
   return examples(
     command,
@@ -155,13 +155,6 @@ const FILTER_VERDICTS: Readonly<Record<FilterVerdict_Verdict, string>> = {
   [FilterVerdict_Verdict.FAILED]: 'failed',
   [FilterVerdict_Verdict.NOT_ASKED]: 'not-asked',
 };
-
-/** For a terminal: paths, headers and the words of filters are anybody's. */
-function harmless(answer: ExplainResponse): ExplainResponse {
-  return JSON.parse(JSON.stringify(answer), (_, value: unknown) =>
-    typeof value === 'string' ? printable(value) : value,
-  ) as ExplainResponse;
-}
 
 function asJson(answer: ExplainResponse): object {
   const rules = answer.rules.map(({ verdict, ...rule }) => ({ ...rule, verdict: VERDICTS[verdict] }));

@@ -10,7 +10,7 @@ import type { ManifestFile } from '../../api/gen/mesh/v1/admin.js';
 import { formatFinding } from '../../api/resources/finding.js';
 import { Failure } from '../failure.js';
 import { readManifests } from '../manifest-files.js';
-import { plural, printable } from '../terminal.js';
+import { plural } from '../terminal.js';
 import { type Context, contextOf, examples, printWarnings, wholeNumber } from './context.js';
 
 const IS_MANIFEST = /\.(ya?ml|json)$/i;
@@ -100,7 +100,7 @@ async function testFile(path: string, flags: TestFlags, context: Context): Promi
 }
 
 function describe(outcome: Outcome): string {
-  const words = printable(outcomeInWords(outcome).join(', '));
+  const words = outcomeInWords(outcome).join(', ');
   return outcome.kind === 'continue' ? `goes on${words === '' ? ' as it is' : `: ${words}`}` : words;
 }
 

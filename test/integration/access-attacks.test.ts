@@ -283,3 +283,14 @@ test('a call that was answered takes no memory where its caller leaves it open, 
   );
   expect(session.remoteSettings.maxConcurrentStreams).toBeLessThanOrEqual(128);
 });
+
+test('what a stranger says stands in the audit log as it is, and does nothing to the terminal of who reads it', async () => {
+  const identity = mesh.client(NodeIdentityClient, { authorities: await mesh.authorities(await mesh.token('node-a')) });
+  const node = '\u001b[2J\u001b]0;x\u0007\nann  Admin/Apply  OK';
+  await refusedWith(ask((done) => identity.join({ node, publicKey: Buffer.of(1) }, bearer('nonsense'), done)));
+  await mesh.audited(({ method, detail }) => method === 'NodeIdentity/Join' && detail === node);
+  const { stdout } = await mesh.cli('audit', '--controller', mesh.socket);
+  expect(stdout).toContain('\\x1b[2J\\x1b]0;x\\x07\\x0aann  Admin/Apply');
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: what is not to be there.
+  expect(stdout).not.toMatch(/[\u0007\u001b]|^ann/m);
+});

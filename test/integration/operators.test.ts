@@ -1,5 +1,5 @@
 // Operators of a controller with an authority: what their roles let them do, by gRPC, the CLI and the registry over HTTP, and whom the records name.
-import { statSync, writeFileSync } from 'node:fs';
+import { existsSync, statSync, writeFileSync } from 'node:fs';
 import { request as httpsRequest } from 'node:https';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -97,6 +97,13 @@ test('the commands: whoami, an operator by token file, one by certificate, what 
   const out = join(mesh.folder, 'ann.yaml');
   expect(await mesh.cli('operator', 'create', 'ann', '--role', 'viewer', '--out', out, ...at)).toMatchObject({ code: 0 });
   expect(statSync(out).mode & 0o777).toBe(0o600);
+  // A token is told once: without a place for it none is made, and a place for one that was not made goes.
+  const there = await mesh.cli('operator', 'create', 'zoe', '--role', 'viewer', '--out', out, ...at);
+  expect(there).toMatchObject({ code: 2, stderr: expect.stringContaining('expected the path of a new file; nothing was made') });
+  expect((await mesh.cli('operator', 'list', ...at)).stdout).not.toContain('zoe');
+  const second = join(mesh.folder, 'second.yaml');
+  expect(await mesh.cli('operator', 'create', 'ann', '--role', 'viewer', '--out', second, ...at)).toMatchObject({ code: 1 });
+  expect(existsSync(second)).toBe(false);
   const remote = ['--controller', mesh.one.address, '--credentials', out];
   expect((await mesh.cli('whoami', ...remote)).stdout).toBe('ann, viewer, by token\n');
   expect((await mesh.cli('get', 'services', ...remote)).code).toBe(0);
