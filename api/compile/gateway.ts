@@ -8,7 +8,7 @@ import {
   type TlsLimits,
   TlsVersion,
 } from '../gen/mesh/v1/model.js';
-import { gatewayForwarding, tlsLimits } from '../resources/index.js';
+import { acceptedClients, CLIENT_NAMES, gatewayForwarding, tlsLimits } from '../resources/index.js';
 import { canonicalAddress } from './address.js';
 import type { GatewayListener, ListenerOwner } from './gateway-listeners.js';
 import { readSecret, timeFault } from './gateway-secret.js';
@@ -117,12 +117,18 @@ function compileTls(
     (reference, at) => certificateOf(owner, reference, `${path}.tls.certificateRefs[${at}]`, 'clients', context) ?? [],
   );
   const clients = clientsOf(gateway, port, context);
+  const clientAccepts = acceptedClients(tls?.options ?? {});
+  const limits = tls?.options === undefined ? undefined : limitsOf(tls.options);
+  if (clients !== null && clientAccepts.length > 0 && (clients.trust === '' || clients.fallback)) {
+    const unverified = `${CLIENT_NAMES} asks for names in certificates of clients, which spec.tls.frontend of the Gateway does not verify on port ${port}`;
+    context.report(path, `${unverified}: listener ${name} is closed`, 'Invalid');
+    return { ...CLOSED_TLS, limits };
+  }
   if (clients === null) context.report(path, `no client of listener ${name} could be trusted: it is closed`, 'NoValidCACertificate');
   else if (certificates.length === 0) context.report(path, `listener ${name} has no certificate: it is closed`, 'Invalid');
-  const limits = tls?.options === undefined ? undefined : limitsOf(tls.options);
   return clients === null
     ? { ...CLOSED_TLS, limits }
-    : { ...CLOSED_TLS, certificates, clientTrust: clients.trust, clientFallback: clients.fallback, limits };
+    : { ...CLOSED_TLS, certificates, clientTrust: clients.trust, clientFallback: clients.fallback, clientAccepts, limits };
 }
 
 /** Backends that ask for a certificate and are shown none decide for themselves. */

@@ -112,6 +112,40 @@ test('what a gateway believes and tells of its clients is said by its annotation
   expect(said('annotations: {mesh.weft.dev/proxy-protocol: "true"}, ')).toEqual([[undefined, ForwardClientCert.SANITIZE, true]]);
 });
 
+describe('names that certificates of clients must have', () => {
+  const compiled = (frontend: string) =>
+    compileModel({
+      objects: stored(
+        gateway(
+          `listeners: [{name: a, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: absent}], options: {mesh.weft.dev/client-subject-alt-names: "spiffe://td.test/cart, cart.test,192.0.2.1"}}}]${frontend}`,
+        ),
+        `apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ca, namespace: shop}\ndata: {ca.crt: ${JSON.stringify(rootCertificates[0])}}`,
+      ),
+      running: null,
+    });
+  const verified = (mode: string) =>
+    `, tls: {frontend: {default: {validation: {mode: ${mode}, caCertificateRefs: [{group: "", kind: ConfigMap, name: ca}]}}}}`;
+
+  test('are those of the listener’s option', () => {
+    const [listener] = messages(compiled(verified('AllowValidOnly')).resources, ResourceType.LISTENER);
+    expect(listener?.tls).toMatchObject({
+      clientTrust: rootCertificates[0],
+      clientAccepts: ['spiffe://td.test/cart', 'cart.test', '192.0.2.1'],
+    });
+  });
+
+  test.each(['', verified('AllowInsecureFallback')])(
+    'close the listener where clients need not show one that was verified: %j',
+    (frontend) => {
+      const { resources, problems } = compiled(frontend);
+      expect(messages(resources, ResourceType.LISTENER)[0]?.tls).toMatchObject({ certificates: [], clientTrust: '', clientAccepts: [] });
+      expect(problems.map(({ message }) => message)).toContainEqual(
+        'mesh.weft.dev/client-subject-alt-names asks for names in certificates of clients, which spec.tls.frontend of the Gateway does not verify on port 443: listener a is closed',
+      );
+    },
+  );
+});
+
 describe('certificates of clients', () => {
   const listeners =
     'listeners: [{name: a, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: absent}]}}, {name: b, port: 444, protocol: HTTPS, tls: {certificateRefs: [{name: absent}]}}]';

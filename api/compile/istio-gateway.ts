@@ -11,9 +11,8 @@ import {
   TlsVersion,
 } from '../gen/mesh/v1/model.js';
 import { caBundle, gatewayForwarding, ROOT_NAMESPACE, TLS_CIPHER_SUITES, trustFault } from '../resources/index.js';
-import { SPIFFE_ID } from '../resources/kind-backend-tls-policy.js';
+import { isCertificateName } from '../resources/kind-backend-tls-policy.js';
 import { portConflicts } from '../resources/kind-gateway.js';
-import { dnsSubdomain } from '../resources/syntax.js';
 import { canonicalAddress } from './address.js';
 import { NO_BACKEND } from './backend.js';
 import { CLOSED_TLS, type NamedListener } from './gateway.js';
@@ -280,7 +279,7 @@ function compileTls(gateway: IstioGateway, tls: ServerTls, path: string, context
 
 /** Of clients, any one; empty: whoever the authority vouches for. Null: there are names, and none that is looked for. */
 function acceptedNames({ subjectAltNames = [] }: ServerTls, path: string, report: ReportProblem): string[] | null {
-  const names = subjectAltNames.filter((name) => SPIFFE_ID.test(name) || isIP(name) !== 0 || dnsSubdomain.safeParse(name).success);
+  const names = subjectAltNames.filter(isCertificateName);
   for (const [index, name] of subjectAltNames.entries())
     if (!names.includes(name))
       report(

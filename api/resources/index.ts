@@ -23,5 +23,5 @@ export {
   validateObject,
 } from './parse.js';
 export { durationMs, isLabelValue } from './syntax.js';
-export { TLS_CIPHER_SUITES, type TlsLimits, tlsLimits } from './tls-options.js';
+export { acceptedClients, CLIENT_NAMES, TLS_CIPHER_SUITES, type TlsLimits, tlsLimits } from './tls-options.js';
 export { type CertificateTimes, certificateNames, certificateTimes, keyPairFault, trustFault } from './tls-pem.js';

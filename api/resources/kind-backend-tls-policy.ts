@@ -1,4 +1,5 @@
 // gateway.networking.k8s.io/v1 BackendTLSPolicy: TLS from the proxy to the endpoints of a Service, and how they prove who they are. Owner: Gateway API v1.
+import { isIP } from 'node:net';
 import { z } from 'zod';
 import { objectOf } from './metadata.js';
 import {
@@ -33,6 +34,11 @@ export const caCertificateRef = fields({
 
 /** The characters of a SPIFFE ID (SPIFFE, 2). */
 export const SPIFFE_ID = /^spiffe:\/\/[a-z0-9._-]{1,255}(\/[A-Za-z0-9._-]+)*$/;
+
+/** What a peer's certificate can be asked to have: a SPIFFE ID, a DNS name or an address. */
+export function isCertificateName(name: string): boolean {
+  return SPIFFE_ID.test(name) || isIP(name) !== 0 || dnsSubdomain.safeParse(name).success;
+}
 
 const subjectAltName = withRule(
   fields({

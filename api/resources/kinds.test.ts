@@ -114,6 +114,16 @@ describe('refused', () => {
     ],
     [
       'Gateway',
+      'spec: {listeners: [{name: a, port: 443, protocol: HTTPS, tls: {options: {mesh.weft.dev/client-subject-alt-names: "cart.test, *.cart.test"}}}]}',
+      'expected SPIFFE IDs, DNS names and addresses with commas between them, found "*.cart.test"',
+    ],
+    [
+      'Gateway',
+      'spec: {listeners: [{name: a, port: 443, protocol: HTTPS, tls: {options: {mesh.weft.dev/client-subject-alt-names: ""}}}]}',
+      'expected SPIFFE IDs, DNS names and addresses with commas between them, found ""',
+    ],
+    [
+      'Gateway',
       'spec: {listeners: [{name: a, port: 443, protocol: HTTPS, tls: {options: {mesh.weft.dev/min-version: "1.3"}}}]}',
       'accepted, not acted on yet: this TLS option, only mesh.weft.dev/min-protocol-version',
     ],

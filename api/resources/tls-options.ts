@@ -1,6 +1,7 @@
-// TLS options of a Gateway's listener: which versions and cipher suites its handshakes may agree on. Owner: Weft (keys of mesh.weft.dev), in
+// TLS options of a Gateway's listener: which versions and cipher suites its handshakes may agree on, and whom clients' certificates must name. Owner: Weft (keys of mesh.weft.dev), in
 // the place that the Gateway API keeps for its implementations.
 import { z } from 'zod';
+import { isCertificateName } from './kind-backend-tls-policy.js';
 import { suggestion } from './nearest.js';
 import { describe, NOT_ACTED_ON, type Report, type Unchecked, withRule } from './schema.js';
 import { isLabelKey } from './syntax.js';
@@ -21,7 +22,8 @@ export const TLS_CIPHER_SUITES: ReadonlyMap<string, '1.2' | '1.3'> = new Map([
 const MIN_VERSION = 'mesh.weft.dev/min-protocol-version';
 const MAX_VERSION = 'mesh.weft.dev/max-protocol-version';
 const CIPHER_SUITES = 'mesh.weft.dev/cipher-suites';
-const KEYS = [MIN_VERSION, MAX_VERSION, CIPHER_SUITES] as const;
+export const CLIENT_NAMES = 'mesh.weft.dev/client-subject-alt-names';
+const KEYS = [MIN_VERSION, MAX_VERSION, CIPHER_SUITES, CLIENT_NAMES] as const;
 const VERSIONS = ['1.2', '1.3'] as const;
 type Version = (typeof VERSIONS)[number];
 /** Gateway API, GatewayTLSConfig.options. */
@@ -45,6 +47,7 @@ export const tlsOptions = withRule(z.record(z.string(), value), (options, report
       report([key], `expected a key ([prefix/]name, the name at most 63 letters, digits, "-", "_" and "."), found ${describe(key)}`);
     else if (!(KEYS as readonly string[]).includes(key))
       report([key], `${NOT_ACTED_ON}: this TLS option, only ${KEYS.join(', ')}${suggestion(key, [...KEYS])}`, 'warning');
+  checkClientNames(options, report);
   const known = [checkVersion(options, MIN_VERSION, report), checkVersion(options, MAX_VERSION, report), checkSuites(options, report)];
   if (known.includes(false)) return;
   const { minVersion, maxVersion, cipherSuites } = tlsLimits(options as Readonly<Record<string, string>>);
@@ -58,8 +61,13 @@ export function tlsLimits(options: Readonly<Record<string, string>>): TlsLimits 
   return {
     minVersion: (options[MIN_VERSION] ?? '1.2') as Version,
     maxVersion: (options[MAX_VERSION] ?? '1.3') as Version,
-    cipherSuites: suitesIn(options[CIPHER_SUITES]),
+    cipherSuites: namesIn(options[CIPHER_SUITES]),
   };
+}
+
+/** Of options that were found good: a client's certificate must have one of these names; empty: whoever the authority vouches for. */
+export function acceptedClients(options: Readonly<Record<string, string>>): string[] {
+  return namesIn(options[CLIENT_NAMES]);
 }
 
 function isSpoken(suite: string, minVersion: Version, maxVersion: Version): boolean {
@@ -67,7 +75,7 @@ function isSpoken(suite: string, minVersion: Version, maxVersion: Version): bool
   return version !== undefined && version >= minVersion && version <= maxVersion;
 }
 
-function suitesIn(list: string | undefined): string[] {
+function namesIn(list: string | undefined): string[] {
   return list === undefined ? [] : list.split(',').map((name) => name.trim());
 }
 
@@ -79,11 +87,19 @@ function checkVersion(options: Unchecked, key: string, report: Report): boolean 
   return false;
 }
 
+function checkClientNames(options: Unchecked, report: Report): void {
+  const found = options[CLIENT_NAMES];
+  if (typeof found !== 'string') return;
+  const bad = namesIn(found).find((name) => !isCertificateName(name));
+  if (bad !== undefined)
+    report([CLIENT_NAMES], `expected SPIFFE IDs, DNS names and addresses with commas between them, found ${describe(bad)}`);
+}
+
 function checkSuites(options: Unchecked, report: Report): boolean {
   const found = options[CIPHER_SUITES];
   if (found === undefined) return true;
   if (typeof found !== 'string') return false;
-  const names = suitesIn(found);
+  const names = namesIn(found);
   const unknown = names.find((name) => !TLS_CIPHER_SUITES.has(name));
   const seen = new Set<string>();
   const twice = names.find((name) => seen.size === seen.add(name).size);

@@ -225,6 +225,28 @@ test('a gateway with AllowInsecureFallback lets in also whoever shows no certifi
   expect(await proxy.counter('tls_failures_untrusted')).toBe(0);
 });
 
+test('only clients whose certificate has a name of mesh.weft.dev/client-subject-alt-names are let in', async () => {
+  const port = await freePort();
+  const own = certificates.issue(authority, 'DNS:a.test');
+  const configMap = `\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: clients}\ndata: {ca.crt: ${JSON.stringify(authority.cert)}}\n---`;
+  const names = 'options: {mesh.weft.dev/client-subject-alt-names: "spiffe://td.test/cart, client.test"}';
+  const gateway = gatewayManifest(`{name: a, port: ${port}, protocol: TLS, tls: {certificateRefs: [{name: a}], ${names}}}`).replace(
+    'gatewayClassName: weft',
+    'gatewayClassName: weft, tls: {frontend: {default: {validation: {caCertificateRefs: [{group: "", kind: ConfigMap, name: clients}]}}}}',
+  );
+  await start(
+    `${serviceManifest('a', await tcpServer('a'))}${secretManifest('a', own)}${configMap}${gateway}${route('TLSRoute', 'a', 'a', 'rules: [{backendRefs: [{name: a, port: 80}]}]')}`,
+  );
+  const as = (name: string) => {
+    const { cert, key } = certificates.issue(authority, name);
+    const socket = connectTls({ port, host: '127.0.0.1', ca: authority.cert, servername: 'a.test', cert, key });
+    scope.closing.push(() => socket.destroy());
+    return exchange(socket);
+  };
+  for (const name of ['DNS:client.test', 'URI:spiffe://td.test/cart']) expect(await as(name)).toEqual({ text: 'a:hello', error: '' });
+  for (const name of ['DNS:other.test', 'URI:spiffe://td.test/other']) expect((await as(name)).text).toBe('');
+});
+
 test('listeners of one port have the versions and cipher suites that each of them asks for', async () => {
   const port = await freePort();
   const listener = (name: string, options: string): string =>
