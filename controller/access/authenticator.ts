@@ -25,6 +25,8 @@ export interface CallCredentials {
 }
 
 const MAX_ACTOR = 256;
+const NOT_TRUSTED =
+  'the authority that signed the certificate is no longer trusted: a node joins anew with a token, an operator asks for another';
 /** A node opens its streams one after the other, and reading its certificate takes longer than all else that lets one in. */
 const MAX_READ = 256;
 
@@ -51,7 +53,20 @@ export class Authenticator {
     return { kind: 'stranger' };
   }
 
-  /** Why a node that was let in is no longer; null: it still is. */
+  /** Why a caller that was let in is no longer; null: it still is. */
+  fault(principal: Principal): string | null {
+    switch (principal.kind) {
+      case 'node':
+        return this.#trusts(principal) ? this.nodeFault(principal) : NOT_TRUSTED;
+      case 'operator':
+        return this.#trusts(principal) ? this.#operatorFault(principal) : NOT_TRUSTED;
+      case 'local':
+      case 'stranger':
+        return null;
+    }
+  }
+
+  /** Of one whose certificate is of an authority that is trusted. */
   nodeFault({ name, lineage, expiresAtMs }: Principal & { kind: 'node' }): string | null {
     if (expiresAtMs <= this.#wallClock()) return `the certificate of node ${name} has ended: it is to renew it and connect again`;
     const revoked = this.#view.revocations.get(name);
@@ -63,8 +78,9 @@ export class Authenticator {
   /** Of a certificate whose dates are the caller's business: of whom, and until when. */
   nodeOf(certificate: X509Certificate): (Principal & { kind: 'node' }) | null {
     const subject = subjectOf(certificate.subjectAltName);
-    if (subject?.kind !== 'node' || this.#authority?.hasSigned(certificate) !== true) return null;
-    return { ...subject, expiresAtMs: Date.parse(certificate.validTo) };
+    const issuer = subject?.kind === 'node' ? this.#issuerOf(certificate) : null;
+    if (subject?.kind !== 'node' || issuer === null) return null;
+    return { ...subject, expiresAtMs: Date.parse(certificate.validTo), issuer };
   }
 
   #certificateIn(bytes: Buffer): X509Certificate {
@@ -83,11 +99,12 @@ export class Authenticator {
       return fault === null ? node : { kind: 'refused', message: fault };
     }
     const subject = subjectOf(certificate.subjectAltName);
-    if (subject?.kind !== 'operator' || this.#authority?.hasSigned(certificate) !== true) {
+    const issuer = this.#issuerOf(certificate);
+    if (subject?.kind !== 'operator' || issuer === null) {
       return { kind: 'refused', message: 'the client certificate is of no node and no operator of this mesh' };
     }
     if (Date.parse(certificate.validTo) <= this.#wallClock()) return { kind: 'refused', message: 'the client certificate has ended' };
-    return this.#operator(subject.name, 'certificate', pinOf(certificate.publicKey));
+    return this.#operator(subject.name, 'certificate', pinOf(certificate.publicKey), issuer);
   }
 
   #byToken(text: string): Authentication {
@@ -95,16 +112,30 @@ export class Authenticator {
     if (token === null || token.kind !== 'operator') {
       return { kind: 'refused', message: 'the bearer token is none of an operator (weft operator create)' };
     }
-    return this.#operator(token.id, 'token', hashOf(token.secret));
+    return this.#operator(token.id, 'token', hashOf(token.secret), '');
   }
 
-  #operator(name: string, by: OperatorRecord['by'], hash: string): Authentication {
+  #operator(name: string, by: OperatorRecord['by'], hash: string, issuer: string): Authentication {
+    const role = this.#view.operators.get(name)?.role ?? 'viewer';
+    const principal = { kind: 'operator', name, role, by, hash, issuer } as const;
+    const message = this.#operatorFault(principal);
+    return message === null ? principal : { kind: 'refused', message };
+  }
+
+  #operatorFault({ name, by, hash }: Principal & { kind: 'operator' }): string | null {
     const record = this.#view.operators.get(name);
+    const isKnown = record !== undefined && record.by === by && isSame(record.hash, hash);
+    if (isKnown && (record.expiresAtMs === 0 || record.expiresAtMs > this.#wallClock())) return null;
     // The same words for each: what is wrong is no stranger's business.
-    const message = `the ${by} of operator ${name} is not valid: deleted, ended or replaced; ask an administrator for another`;
-    if (record === undefined || record.by !== by || !isSame(record.hash, hash)) return { kind: 'refused', message };
-    if (record.expiresAtMs !== 0 && record.expiresAtMs <= this.#wallClock()) return { kind: 'refused', message };
-    return { kind: 'operator', name, role: record.role, by };
+    return `the ${by} of operator ${name} is not valid: deleted, ended or replaced; ask an administrator for another`;
+  }
+
+  #issuerOf(certificate: X509Certificate): string | null {
+    return this.#authority?.issuerOf(certificate) ?? null;
+  }
+
+  #trusts({ issuer }: { readonly issuer: string }): boolean {
+    return issuer === '' || this.#authority?.trusts(issuer) === true;
   }
 }
 

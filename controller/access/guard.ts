@@ -202,7 +202,7 @@ export class Guard {
     else this.#parts.audit.refused(facts);
   }
 
-  /** Ends streams whose certificate has ended or was revoked, strangers that dawdle, and who doesn't read what was answered. */
+  /** Ends streams of who is no longer what it was let in as, strangers that dawdle, and who doesn't read what was answered. */
   #sweep(): void {
     const nowMs = this.now;
     for (const call of [...this.#open]) {
@@ -212,8 +212,8 @@ export class Guard {
         if (isLate || nowMs - answeredMs > UNREAD_MS) call.reset();
       } else if (isLate) {
         call.end(status.DEADLINE_EXCEEDED, 'nothing came in time');
-      } else if (principal.kind === 'node') {
-        const fault = this.#parts.authenticator.nodeFault(principal);
+      } else {
+        const fault = this.#parts.authenticator.fault(principal);
         if (fault !== null) call.end(status.UNAUTHENTICATED, fault);
       }
     }

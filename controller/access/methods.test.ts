@@ -20,8 +20,10 @@ function paths(): string[] {
   return services.flatMap(({ typeName, methods }) => methods.map(({ name }) => `/${typeName}/${name}`));
 }
 
-const node: Principal = { kind: 'node', name: 'node-a', lineage: 0, expiresAtMs: 1 };
-const operator = (role: 'viewer' | 'operator' | 'admin'): Principal => ({ kind: 'operator', name: 'ann', role, by: 'token' });
+const node: Principal = { kind: 'node', name: 'node-a', lineage: 0, expiresAtMs: 1, issuer: 'pin' };
+const operator = (role: 'viewer' | 'operator' | 'admin'): Principal => ({
+  ...{ kind: 'operator', name: 'ann', role, by: 'token', hash: '', issuer: '' },
+});
 const CALLERS: Readonly<Record<string, Principal>> = {
   stranger: { kind: 'stranger' },
   node,

@@ -109,7 +109,7 @@ function certificateFor(
   { node, key, lineage, by }: Proved,
 ): NodeCertificate {
   // The guard let in a stranger: from here on the call is the node's, for the audit log.
-  setPrincipal(metadata, { kind: 'node', name: node, lineage, expiresAtMs: wallClock() });
+  setPrincipal(metadata, { kind: 'node', name: node, lineage, expiresAtMs: wallClock(), issuer: '' });
   joined(node, by);
   return { certificate: authority.issueNode(node, lineage, key), authorities: authority.bundle };
 }

@@ -3,9 +3,17 @@ import type { Metadata } from '@grpc/grpc-js';
 import { type OperatorRole, ROLES } from '../store/access-records.js';
 
 export type Principal =
-  /** `lineage`: how often the node had been revoked when it joined. */
-  | { readonly kind: 'node'; readonly name: string; readonly lineage: number; readonly expiresAtMs: number }
-  | { readonly kind: 'operator'; readonly name: string; readonly role: OperatorRole; readonly by: 'token' | 'certificate' }
+  /** `lineage`: how often the node had been revoked when it joined. `issuer`: the pin of the authority that signed its certificate. */
+  | { readonly kind: 'node'; readonly name: string; readonly lineage: number; readonly expiresAtMs: number; readonly issuer: string }
+  /** `hash`: of what it proved itself by, as OperatorRecord. `issuer`: as a node's; empty for a token. */
+  | {
+      readonly kind: 'operator';
+      readonly name: string;
+      readonly role: OperatorRole;
+      readonly by: 'token' | 'certificate';
+      readonly hash: string;
+      readonly issuer: string;
+    }
   /** May all: it has passed the file mode of a socket, or nobody asked for security. `name` is what it calls itself. */
   | { readonly kind: 'local'; readonly name: string; readonly by: 'local socket' | 'plaintext' }
   | { readonly kind: 'stranger' };

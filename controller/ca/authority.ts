@@ -31,6 +31,8 @@ export interface AuthorityParts {
 
 interface KnownAuthority {
   readonly certificate: X509Certificate;
+  /** Of its key. */
+  readonly pin: string;
   /** Null: another one signs. */
   readonly key: KeyObject | null;
   readonly createdAtMs: number;
@@ -121,9 +123,15 @@ export class Authority {
     this.#watchers.clear();
   }
 
-  /** By one that is trusted now. Says nothing of its dates. */
-  hasSigned(certificate: X509Certificate): boolean {
-    return this.fault === null && this.#standing().trusted.some((authority) => certificate.verify(authority.certificate.publicKey));
+  /** The pin of who signed it, of those that are trusted now; null: none of them. Says nothing of its dates. */
+  issuerOf(certificate: X509Certificate): string | null {
+    if (this.fault !== null) return null;
+    return this.#standing().trusted.find((authority) => certificate.verify(authority.certificate.publicKey))?.pin ?? null;
+  }
+
+  /** While none can be read, nobody's trust has ended. */
+  trusts(pin: string): boolean {
+    return this.fault !== null || this.#standing().trusted.some((authority) => authority.pin === pin);
   }
 
   /** PEM. Throws when there is a `fault`. */
@@ -180,7 +188,7 @@ export class Authority {
     this.#record = authority;
     const opened = authority.authorities.map(({ certificate, key, createdAtMs }) => {
       const pem = unseal(key, sealingKey, this.#placeOf(certificate));
-      return pem === null ? null : { certificate: new X509Certificate(certificate), key: createPrivateKey(pem), createdAtMs };
+      return pem === null ? null : { ...readCertificate(certificate), key: createPrivateKey(pem), createdAtMs };
     });
     const isWhole = opened.every((each) => each !== null);
     this.#known = isWhole ? (opened as KnownAuthority[]) : [];
@@ -252,7 +260,8 @@ const PEM = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 /** Throws an Error that names the file. */
 function readFiles(certificateFile: string, keyFile: string): KnownAuthority[] {
   const texts = readText('--authority-cert', certificateFile).match(PEM) ?? [];
-  const certificates = texts.map((text) => new X509Certificate(text));
+  const read = texts.map(readCertificate);
+  const certificates = read.map(({ certificate }) => certificate);
   const [first] = certificates;
   if (first === undefined) throw new Error(`--authority-cert ${certificateFile}: expected a certificate in PEM`);
   for (const certificate of certificates) {
@@ -264,7 +273,12 @@ function readFiles(certificateFile: string, keyFile: string): KnownAuthority[] {
   const key = createPrivateKey(readText('--authority-key', keyFile));
   if (!first.checkPrivateKey(key))
     throw new Error(`--authority-key ${keyFile}: is not the key of the first certificate in ${certificateFile}`);
-  return certificates.map((certificate, index) => ({ certificate, key: index === 0 ? key : null, createdAtMs: 0 }));
+  return read.map((each, index) => ({ ...each, key: index === 0 ? key : null, createdAtMs: 0 }));
+}
+
+function readCertificate(text: string): Pick<KnownAuthority, 'certificate' | 'pin'> {
+  const certificate = new X509Certificate(text);
+  return { certificate, pin: pinOf(certificate.publicKey) };
 }
 
 function readText(flag: string, file: string): string {

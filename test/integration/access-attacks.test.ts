@@ -218,11 +218,15 @@ test('whoever calls any method and says nothing is answered by role, and ends no
   const nameless = connect(null);
   const callers: [Principal, ClientHttp2Session, string][] = [
     [{ kind: 'stranger' }, nameless, ''],
-    [{ kind: 'node', name: 'node-a', lineage: 0, expiresAtMs: 0 }, connect({ cert: known.answer.certificate, key: pem(known.pair) }), ''],
+    [
+      { kind: 'node', name: 'node-a', lineage: 0, expiresAtMs: 0, issuer: '' },
+      connect({ cert: known.answer.certificate, key: pem(known.pair) }),
+      '',
+    ],
   ];
   for (const role of ROLES) {
     const { token } = await mesh.operator(role, Role[role.toUpperCase() as 'VIEWER']);
-    callers.push([{ kind: 'operator', name: role, role, by: 'token' }, nameless, `Bearer ${token}`]);
+    callers.push([{ kind: 'operator', name: role, role, by: 'token', hash: '', issuer: '' }, nameless, `Bearer ${token}`]);
   }
   const services = [AccessService, AdminService, CatalogService, DiscoveryService, NodeIdentityService, QuotasService, RegistryService];
   for (const { path } of services.flatMap((service): { path: string }[] => Object.values(service))) {

@@ -367,6 +367,27 @@ test('a new authority is taken up step by step: old and new nodes are served all
   await mesh.nodeIsConnected('n1');
 });
 
+test('an open stream ends when the authority of its certificate is no longer trusted', async () => {
+  const known = await mesh.joinWith(await mesh.token('node-a'), 'node-a');
+  const stream = mesh.client(RegistryClient, known).register();
+  const watched = new Condition();
+  let error: ServiceError | null = null;
+  let isServed = false;
+  stream.on('error', (each: ServiceError) => {
+    error = each;
+    watched.changed();
+  });
+  stream.on('data', () => {
+    isServed = true;
+    watched.changed();
+  });
+  stream.write(RegisterRequest.fromPartial({ node: 'node-a' }));
+  await watched.until('the first answer', () => isServed);
+  await ask((done) => mesh.local.access.rotateAuthority({ immediately: true }, done));
+  await watched.until('the end of the stream', () => error !== null);
+  expect(error).toMatchObject({ code: status.UNAUTHENTICATED, details: expect.stringContaining('is no longer trusted') });
+});
+
 test('who rotates the authority at once is told of the new one alone', async () => {
   const { pin } = parseToken(await mesh.token('n1')) as Token;
   const rotated = await ask<ListAuthoritiesResponse>((done) => mesh.local.access.rotateAuthority({ immediately: true }, done));

@@ -9,8 +9,10 @@ import { CONTROLLER_NAME, parseToken } from '../../api/access/names.js';
 import { AccessClient, Role } from '../../api/gen/mesh/v1/access.js';
 import { AdminClient, type ApplyResponse } from '../../api/gen/mesh/v1/admin.js';
 import { RegisterRequest, RegistryClient } from '../../api/gen/mesh/v1/discovery.js';
+import { CatalogClient, ListEndpointsRequest } from '../../api/gen/mesh/v1/registry.js';
 import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { controllerConfig, DEFAULT_FLAGS } from '../../controller/config.js';
+import { Condition } from '../lab/condition.js';
 import { until } from '../lab/eventually.js';
 import { ask, serviceYaml } from './controller-lab.js';
 import { bearer, ec, pem, refusedWith, SecuredMesh, spki } from './secured-mesh.js';
@@ -89,6 +91,31 @@ test('operators have the roles they were given, by token and by certificate, unt
   // A new operator of the same name is another one.
   await mesh.operator('ada', Role.VIEWER);
   expect(await outcome(calls.listNodes(by.ada))).toBe('UNAUTHENTICATED');
+});
+
+test('a watch of an operator ends when the operator is deleted, also where another one has the name since', async () => {
+  await ask((done) =>
+    mesh.local.admin.apply({ files: [{ name: 'a.yaml', content: serviceYaml('catalog') }], dryRun: false, asOf: 0 }, done),
+  );
+  const viewer = await mesh.operator('vic', Role.VIEWER);
+  const catalog = mesh.client(CatalogClient, { authorities: viewer.authorities });
+  const watched = new Condition();
+  let error: ServiceError | null = null;
+  let isServed = false;
+  const watch = catalog.watchEndpoints(ListEndpointsRequest.fromPartial({ namespace: 'shop', service: 'catalog' }), bearer(viewer.token));
+  watch.on('error', (each: ServiceError) => {
+    error = each;
+    watched.changed();
+  });
+  watch.on('data', () => {
+    isServed = true;
+    watched.changed();
+  });
+  await watched.until('the first answer', () => isServed);
+  await ask((done) => mesh.local.access.deleteOperator({ name: 'vic' }, done));
+  await mesh.operator('vic', Role.VIEWER);
+  await watched.until('the end of the watch', () => error !== null);
+  expect(error).toMatchObject({ code: status.UNAUTHENTICATED });
 });
 
 test('the commands: whoami, an operator by token file, one by certificate, what is refused is said', async () => {
