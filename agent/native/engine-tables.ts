@@ -165,14 +165,24 @@ export const TLS_FAILURES = [
   'timed-out',
   'flood',
 ] as const;
-export interface TlsFailure {
-  readonly reason: (typeof TLS_FAILURES)[number];
+export type ProxyHeaderRefusal = 'absent' | 'malformed' | 'too-long' | 'truncated' | 'timed-out';
+export interface ConnectionFailure<Reason extends string> {
+  readonly reason: Reason;
   readonly side: 'downstream' | 'upstream';
-  /** "::" if the peer was gone already. */
+  /** Of the peer; "::" if it was gone already. */
   readonly address: string;
   readonly port: number;
+  /** Where a downstream peer wanted to go; otherwise "::" and 0. */
+  readonly localAddress: string;
+  readonly localPort: number;
   /** OpenSSL's reason, or the engine's. */
   readonly text: string;
+}
+export type TlsFailure = ConnectionFailure<(typeof TLS_FAILURES)[number]>;
+/** The first 64 of each kind. */
+export interface ConnectionFailures {
+  readonly tls: readonly TlsFailure[];
+  readonly proxyHeaders: readonly ConnectionFailure<ProxyHeaderRefusal>[];
 }
 export interface MutationSpec {
   /** Lower-case names. Applied in the order remove, set, add. Hop-by-hop names and Host are refused. */

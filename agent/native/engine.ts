@@ -1,7 +1,7 @@
 // The boundary between TypeScript and the C++ engine, whole: every function that crosses, with the records that are shared (engine-records.ts) and what the
 // engine is configured with (engine-tables.ts). native/src/napi/engine_binding.cc defines the same functions in the same order.
 // Plain data only; absent is null, never an optional property. Validation and defaults stay on this side.
-import type { ListenerProtocol, ListenerTlsSpec, TableSpec, TlsContextSpec, TlsFailure } from './engine-tables.js';
+import type { ConnectionFailures, ListenerProtocol, ListenerTlsSpec, TableSpec, TlsContextSpec } from './engine-tables.js';
 
 export * from './engine-records.js';
 export * from './engine-tables.js';
@@ -192,8 +192,8 @@ export interface Engine {
   leavePod(key: number): void;
   /** Connections accepted from now on use it; open ones keep what they began with. False: no such listener. */
   setListener(id: number, settings: ListenerSettings): boolean;
-  /** The failures since the last call, the first 64 of them: for logs. The counters have all. */
-  takeTlsFailures(): TlsFailure[];
+  /** Since the last call: for logs. The counters have all. */
+  takeFailures(): ConnectionFailures;
   /** The next batch sees these tables. The handle comes from createTables() on any thread. */
   useTables(handle: number): void;
   /**

@@ -12,6 +12,7 @@ import type { MessageSocketAddon } from '../native/message-socket.js';
 import type { Namespaces } from '../native/netns.js';
 import { BalanceReport } from './balance-report.js';
 import type { ProxyConfig } from './config.js';
+import { ConnectionFailureLog } from './connection-failure-log.js';
 import { EndpointUpkeep, WARMING_INTERVAL_MS } from './endpoint-upkeep.js';
 import type { View } from './explain/explain.js';
 import { type FilterCounts, type FilterReport, MAX_FILTERS, noCounts, without } from './filters/filter-cells.js';
@@ -99,9 +100,10 @@ export class DataPlane {
       this.serve = resolve;
     });
     this.tlsFolder = new TlsFolder(config.tlsFolder);
+    if (this.tlsFolder.problem !== null) log.warn({ folder: config.tlsFolder }, this.tlsFolder.problem);
     const sessionKeyFile = join(config.runDir, 'session.key');
     this.upstreamTls = new UpstreamTls(addon, this.tlsFolder);
-    const failures = new TlsFailureLog(log);
+    const failures = new ConnectionFailureLog(log);
     this.pool = new WorkerPool({
       workers: config.workers,
       limits: config.limits,
@@ -114,7 +116,7 @@ export class DataPlane {
       log,
       onFilterStuck: (key) => this.filters.stuck(key),
       onRestart: (slot) => this.filters.renew(slot),
-      onTlsFailures: (some) => failures.add(some),
+      onFailures: (some) => failures.add(some),
       closeDescriptor: (descriptor) => addon.closeDescriptor(descriptor),
     });
     this.listeners = new Listeners({

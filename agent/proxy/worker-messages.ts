@@ -1,5 +1,5 @@
 // What main and a worker say to each other. Small plain data: everything large is in shared memory.
-import type { EngineLimits, EngineOptions, ListenerSettings, ListenerSpec, SharedListener, TlsFailure } from '../native/engine.js';
+import type { ConnectionFailures, EngineLimits, EngineOptions, ListenerSettings, ListenerSpec, SharedListener } from '../native/engine.js';
 import type { FilterTables } from './filters/filter-tables.js';
 import type { PatternSpec } from './patterns.js';
 import type { LimitsSpec } from './rate-limit/spec.js';
@@ -106,4 +106,4 @@ export type FromWorker =
   | { readonly kind: 'applied'; readonly handle: number }
   | ({ readonly kind: 'answer'; readonly call: number } & Answer)
   | { readonly kind: 'filterStuck'; readonly key: string }
-  | { readonly kind: 'tlsFailures'; readonly failures: readonly TlsFailure[] };
+  | { readonly kind: 'failures'; readonly failures: ConnectionFailures };

@@ -4,6 +4,7 @@ import { Worker } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import {
   ACCESS_LOG_HEADER_BYTES,
+  type ConnectionFailures,
   type EngineLimits,
   type EngineOptions,
   type ListenerSettings,
@@ -13,7 +14,6 @@ import {
   type SharedListener,
   TENANT_WORDS,
   TenantWord,
-  type TlsFailure,
 } from '../native/engine.js';
 import { EndpointStates } from './endpoint-states.js';
 import { FilterCells } from './filters/filter-cells.js';
@@ -58,7 +58,7 @@ export interface WorkerPoolOptions {
   readonly onFilterStuck: (key: string) => void;
   /** A worker has begun again. */
   readonly onRestart: (slot: number) => void;
-  readonly onTlsFailures: (failures: readonly TlsFailure[]) => void;
+  readonly onFailures: (failures: ConnectionFailures) => void;
   readonly closeDescriptor: (descriptor: number) => void;
 }
 
@@ -348,8 +348,8 @@ export class WorkerPool {
       this.options.onFilterStuck(message.key);
       return;
     }
-    if (message.kind === 'tlsFailures') {
-      this.options.onTlsFailures(message.failures);
+    if (message.kind === 'failures') {
+      this.options.onFailures(message.failures);
       return;
     }
     if (message.kind === 'ready') {

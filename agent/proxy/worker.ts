@@ -33,7 +33,7 @@ import {
 /** How often a draining worker looks whether its last connection has ended. */
 const DRAIN_POLL_MS = 50;
 /** How often TLS failures are told; the engine keeps the first 64 until then. */
-const TLS_FAILURES_INTERVAL_MS = 1_000;
+const FAILURES_INTERVAL_MS = 1_000;
 /** Sources for a pod that reaches itself through the mesh: never on the wire. IPv6 has a unique local one: a link-local needs a scope to be bound. */
 const HAIRPIN = { v4: '169.254.7.8', v6: 'fd77:6566:7400::78' };
 
@@ -70,9 +70,9 @@ function run(start: WorkerStart): void {
   const send = (message: FromWorker): void => port.postMessage(message);
 
   const failures = setInterval(() => {
-    const taken = engine.takeTlsFailures();
-    if (taken.length > 0) send({ kind: 'tlsFailures', failures: taken });
-  }, TLS_FAILURES_INTERVAL_MS);
+    const taken = engine.takeFailures();
+    if (taken.tls.length + taken.proxyHeaders.length > 0) send({ kind: 'failures', failures: taken });
+  }, FAILURES_INTERVAL_MS);
   const pods = start.podBeats === null ? null : new PodHeart(start.podBeats);
   const close = (): void => {
     clearInterval(failures);

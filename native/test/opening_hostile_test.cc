@@ -19,6 +19,16 @@ uint16_t listen_behind_proxies(Bench* bench) {
   return static_cast<uint16_t>(bench->reactor->listen(spec, &error));
 }
 
+// Why they were refused that were since the last call.
+std::string refusals(Bench* bench) {
+  std::string reasons;
+  for (const FailureNote& note : bench->reactor->take_failures().proxy_headers) {
+    CHECK(note.downstream && note.peer.port != 0 && note.local.port != 0);
+    reasons += (reasons.empty() ? "" : " ") + std::string(note.reason);
+  }
+  return reasons;
+}
+
 TEST("opening: a PROXY header that drips in has the header timeout as a whole, and is counted") {
   EngineLimits limits;
   limits.header_timeout_ms = 60;
@@ -35,6 +45,8 @@ TEST("opening: a PROXY header that drips in has the header timeout as a whole, a
   }
   CHECK(client.ended || client.reset);
   CHECK_EQ(bench.counter(Counter::TimeoutsHeader), 1.0);
+  CHECK_EQ(bench.counter(Counter::OpeningsRefusedProxy), 1.0);
+  CHECK_EQ(refusals(&bench), "timed-out");
   CHECK_EQ(bench.reactor->open_downstream(), uint32_t{0});
 }
 
@@ -54,13 +66,38 @@ TEST("opening: who has begun a request, were it by a byte, has the time of a hea
   }
 }
 
-TEST("opening: a connection without the PROXY header that it must begin with is closed, and counted") {
+TEST("opening: a connection without the PROXY header that it must begin with is closed, counted, and noted with why") {
+  const std::string second_version("\r\n\r\n\0\r\nQUIT\n\x21\x11", 14);
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {test::kGet, "absent"},
+      {"PROXY TCP4 nobody\r\n", "malformed"},
+      {second_version + "\xff\xff", "too-long"},
+      {second_version + std::string("\0\x0c", 2), "truncated"},
+  };
   Bench bench;
-  Peer1 client(Peer1::dial(listen_behind_proxies(&bench)));
-  client.send(test::kGet);
-  CHECK(bench.run([&] { return client.read(), client.ended || client.reset; }));
-  CHECK_EQ(bench.counter(Counter::OpeningsRefusedProxy), 1.0);
-  CHECK(client.received.empty());
+  const uint16_t port = listen_behind_proxies(&bench);
+  for (const auto& [begin, reason] : cases) {
+    Peer1 client(Peer1::dial(port));
+    client.send(begin);
+    if (reason == "truncated") shutdown(client.fd, SHUT_WR);
+    CHECK(bench.run([&] { return client.read(), client.ended || client.reset; }));
+    CHECK(client.received.empty());
+    CHECK_EQ(refusals(&bench), reason);
+  }
+  CHECK_EQ(bench.counter(Counter::OpeningsRefusedProxy), static_cast<double>(cases.size()));
+}
+
+TEST("opening: of refused PROXY headers no more are noted than a log could want, and all are counted") {
+  Bench bench;
+  const uint16_t port = listen_behind_proxies(&bench);
+  for (size_t i = 0; i < FailureNotes::kMost + 1; i++) {
+    Peer1 client(Peer1::dial(port));
+    client.send(test::kGet);
+    CHECK(bench.run([&] { return client.read(), client.ended || client.reset; }));
+  }
+  CHECK_EQ(bench.counter(Counter::OpeningsRefusedProxy), static_cast<double>(FailureNotes::kMost + 1));
+  CHECK_EQ(bench.reactor->take_failures().proxy_headers.size(), FailureNotes::kMost);
+  CHECK(bench.reactor->take_failures().proxy_headers.empty());
 }
 
 TEST("opening: cookie crumbs are bounded in number and in what they would make together, before an HTTP/1 server sees them") {

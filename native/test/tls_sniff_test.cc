@@ -179,7 +179,6 @@ TEST("PROXY protocol: what is malformed is refused") {
   const Bytes signature("\r\n\r\n\0\r\nQUIT\n", 12);
   ProxyHeader header;
   for (const Bytes& bytes : {
-           Bytes("GET / HTTP/1.1\r\n"),
            Bytes("PROXY TCP4 10.0.0.1 10.0.0.2 1 2\n"),
            Bytes("PROXY TCP4 10.0.0.1 10.0.0.2 1\r\n"),
            Bytes("PROXY TCP4 10.0.0.1 10.0.0.2 01 2\r\n"),
@@ -194,10 +193,12 @@ TEST("PROXY protocol: what is malformed is refused") {
            signature + Bytes("\x11\x11\0\x0c", 4),
            signature + Bytes("\x22\x11\0\x0c", 4),
            signature + Bytes("\x21\x11\0\x04zzzz", 8),
-           signature + Bytes("\x21\x11\xff\xff", 4),
        }) {
     CHECK(parse(bytes, &header) == ProxyStatus::kInvalid);
   }
+  for (const Bytes& bytes : {Bytes("GET / HTTP/1.1\r\n"), Bytes("PROXX"), Bytes("\x16\x03\x01", 3)})
+    CHECK(parse(bytes, &header) == ProxyStatus::kAbsent);
+  CHECK(parse(signature + Bytes("\x21\x11\xff\xff", 4), &header) == ProxyStatus::kTooLong);
 }
 
 }  // namespace

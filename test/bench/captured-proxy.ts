@@ -44,7 +44,7 @@ async function main([file, address, port, workers]: readonly string[]): Promise<
     log,
     onFilterStuck: () => {},
     onRestart: () => {},
-    onTlsFailures: () => {},
+    onFailures: () => {},
     closeDescriptor: () => {},
   });
   const model = new Model();

@@ -236,6 +236,7 @@ spec: {parentRefs: [{name: edge}], rules: [{backendRefs: [{name: echo, port: 80}
       for (const { client } of lines) expect(client).toMatch(/^127\.0\.0\.7:\d+$/);
       await expect(askFrom7(port, new Agent())).rejects.toThrow(/ECONNRESET|socket hang up/);
       expect(await proxy.counter('openings_refused_proxy_header')).toBe(1);
+      await proxy.says(`to 127.0.0.1 port ${port} refused: absent`);
     });
 
   test('it is switched on and off while the gateway runs; who came before has one more answer', async () => {

@@ -10,7 +10,7 @@ import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'n
 import { Worker } from 'node:worker_threads';
 import { afterAll } from '@jest/globals';
 import { closesAfterEach } from '../../../test/lab/closing.js';
-import type { EndpointTlsSpec, EngineLimits, ListenerSpec, TlsContextSpec, TlsFailure } from '../engine.js';
+import type { ConnectionFailures, EndpointTlsSpec, EngineLimits, ListenerSpec, TlsContextSpec, TlsFailure } from '../engine.js';
 import { ADDON, addon } from './addon.js';
 import { TEST_LIMITS } from './limits.js';
 
@@ -228,7 +228,9 @@ export async function get(socket: Socket, host = 'a.test'): Promise<string> {
 /** The failure that the engine notes, as soon as it has one. */
 export async function failure(engine: Engine): Promise<TlsFailure> {
   for (;;) {
-    const [first] = await engine.call<TlsFailure[]>('takeTlsFailures');
+    const {
+      tls: [first],
+    } = await engine.call<ConnectionFailures>('takeFailures');
     if (first !== undefined) return first;
   }
 }

@@ -37,6 +37,13 @@ Counter counter_of(FirstBytes first) {
   }
   return Counter::DetectedOpaque;
 }
+
+// Of a header that is not taken; what is incomplete had ended.
+const char* refusal_of(ProxyStatus status) {
+  if (status == ProxyStatus::kAbsent) return "absent";
+  if (status == ProxyStatus::kInvalid) return "malformed";
+  return status == ProxyStatus::kTooLong ? "too-long" : "truncated";
+}
 }  // namespace
 
 void DownstreamOpening::accept(Reactor* reactor, int fd, const DownstreamOrigin& origin, const OpeningPlan& plan) {
@@ -150,7 +157,7 @@ bool DownstreamOpening::read_proxy_header() {
   const ProxyStatus status = parse_proxy_header(reactor_->read_scratch(), size, &header);
   if (status == ProxyStatus::kIncomplete && !peer_finished_ && size < kMaxProxyHeaderV2) return false;
   if (status != ProxyStatus::kComplete || recv(fd_, reactor_->read_scratch(), header.size, 0) != static_cast<ssize_t>(header.size)) {
-    reactor_->counters().add(Counter::OpeningsRefusedProxy);
+    reactor_->note_refused_proxy_header(*this, refusal_of(status));
     refuse();
     return false;
   }
@@ -275,6 +282,8 @@ void DownstreamOpening::on_timer() {
       reactor_->counters().add(Counter::TimeoutsHeader);
       return refuse();
     case Stage::ProxyHeader:
+      reactor_->note_refused_proxy_header(*this, "timed-out");
+      [[fallthrough]];
     case Stage::PassingHello:
       reactor_->counters().add(Counter::TimeoutsHeader);
       return refuse();

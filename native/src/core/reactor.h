@@ -32,12 +32,23 @@
 
 namespace weft {
 
-struct TlsFailureNote {
-  TlsFailure failure = TlsFailure::None;
+// For logs: why a connection came to nothing.
+struct FailureNote {
+  // Static.
+  const char* reason = "";
   bool downstream = false;
   Peer peer;
+  // Where a downstream peer wanted to go.
+  Peer local;
   // OpenSSL's reason, or ours.
   std::string text;
+};
+
+// The last since the last call, at most kMost of each kind: the counters have them all.
+struct FailureNotes {
+  static constexpr size_t kMost = 64;
+  std::vector<FailureNote> tls;
+  std::vector<FailureNote> proxy_headers;
 };
 
 struct SharedListener {
@@ -51,7 +62,6 @@ struct SharedListener {
 
 class Reactor {
  public:
-  static constexpr size_t kMaxTlsFailures = 64;
   // Fills every decision of the batch; false if it could not. May call close().
   using Decide = bool (*)(void* context);
 
@@ -89,8 +99,7 @@ class Reactor {
   // The listener's next connections use it; those that are open keep what they began with, and leave with their next answer where clients
   // are let in otherwise now. False: no such listener.
   bool set_listener(int32_t id, const ListenerSettings& settings);
-  // The last failures since the last call, at most kMaxTlsFailures: the counters have them all.
-  std::vector<TlsFailureNote> take_tls_failures() { return std::exchange(tls_failures_, {}); }
+  FailureNotes take_failures() { return std::exchange(failures_, {}); }
   bool is_closed() const { return closed_; }
   uint32_t open_downstream() const { return open_downstream_; }
 
@@ -187,10 +196,12 @@ class Reactor {
   ConnectionLimits& connection_limits() { return connection_limits_; }
   std::string_view date_line() { return hop_lines_.date(now_ms()); }
   http2::InternedField* date_field() { return hop_lines_.date_field(now_ms(), &interned_); }
-  // Counts it, and keeps it for take_tls_failures().
+  // Counts it, and keeps it for take_failures().
   void note_tls_failure(const Connection& connection);
   // The same of what failed before there was a session.
   void note_tls_failure(const Connection& connection, TlsFailure failure, const std::string& text);
+  // The same of a PROXY header; `reason` is static.
+  void note_refused_proxy_header(const Connection& connection, const char* reason);
   char* head_scratch() { return head_scratch_.get(); }
   http2::InternTable& interned() { return interned_; }
   http1::RequestHead& replay_head() { return *replay_head_; }
@@ -350,7 +361,7 @@ class Reactor {
   // From the first handshake on that tenants share the loop with.
   std::unique_ptr<struct HandshakesAside> handshakes_;
   HopLines hop_lines_{options_.via};
-  std::vector<TlsFailureNote> tls_failures_;
+  FailureNotes failures_;
   uint32_t mirrors_ = 0;
   uint32_t calls_ = 0;
   std::vector<EndedCall> ended_calls_;

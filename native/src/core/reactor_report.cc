@@ -41,6 +41,17 @@ int final_grpc_status(const Exchange& exchange, Reason reason) {
   return reason == Reason::None ? 2 : grpc_status_of(503, reason);
 }
 
+void keep(std::vector<FailureNote>* notes, const Connection& connection, const char* reason, const std::string& text) {
+  if (notes->size() == FailureNotes::kMost) return;
+  FailureNote note;
+  note.reason = reason;
+  note.downstream = connection.is_downstream();
+  remote_peer(connection.fd(), &note.peer);
+  if (note.downstream) local_peer(connection.fd(), &note.local);
+  note.text = text;
+  notes->push_back(std::move(note));
+}
+
 std::string_view text(const Exchange& exchange, http1::Span span) {
   return exchange.raw.size() >= exchange.head_size ? span.in(exchange.raw.data()) : std::string_view();
 }
@@ -56,13 +67,12 @@ void Reactor::note_tls_failure(const Connection& connection, TlsFailure failure,
   constexpr size_t kFirst = static_cast<size_t>(Counter::TlsTruncated);
   static_assert(static_cast<size_t>(Counter::TlsFlood) - kFirst == static_cast<size_t>(TlsFailure::Flood) - 1);
   counters_.add(static_cast<Counter>(kFirst + static_cast<size_t>(failure) - 1));
-  if (tls_failures_.size() == kMaxTlsFailures) return;
-  TlsFailureNote note;
-  note.failure = failure;
-  note.downstream = connection.is_downstream();
-  remote_peer(connection.fd(), &note.peer);
-  note.text = text;
-  tls_failures_.push_back(std::move(note));
+  keep(&failures_.tls, connection, tls_failure_name(failure), text);
+}
+
+void Reactor::note_refused_proxy_header(const Connection& connection, const char* reason) {
+  counters_.add(Counter::OpeningsRefusedProxy);
+  keep(&failures_.proxy_headers, connection, reason, "");
 }
 
 void Reactor::give_back(int32_t target) {

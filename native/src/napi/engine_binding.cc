@@ -259,21 +259,30 @@ Napi::Value set_listener(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), handle_of(info)->reactor().set_listener(id, settings));
 }
 
-Napi::Value take_tls_failures(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  Napi::Array list = Napi::Array::New(env);
+Napi::Array failure_objects(Napi::Env env, const std::vector<FailureNote>& notes) {
+  Napi::Array list = Napi::Array::New(env, notes.size());
   uint32_t index = 0;
-  for (const TlsFailureNote& note : handle_of(info)->reactor().take_tls_failures()) {
+  for (const FailureNote& note : notes) {
     Napi::Object item = Napi::Object::New(env);
-    item.Set("reason", tls_failure_name(note.failure));
+    item.Set("reason", note.reason);
     item.Set("side", note.downstream ? "downstream" : "upstream");
-    AddressText address;
-    item.Set("address", std::string(address.format(note.peer.address)));
+    AddressText text;
+    item.Set("address", std::string(text.format(note.peer.address)));
     item.Set("port", Napi::Number::New(env, note.peer.port));
+    item.Set("localAddress", std::string(text.format(note.local.address)));
+    item.Set("localPort", Napi::Number::New(env, note.local.port));
     item.Set("text", note.text);
     list.Set(index++, item);
   }
   return list;
+}
+
+Napi::Value take_failures(const Napi::CallbackInfo& info) {
+  const FailureNotes notes = handle_of(info)->reactor().take_failures();
+  Napi::Object taken = Napi::Object::New(info.Env());
+  taken.Set("tls", failure_objects(info.Env(), notes.tls));
+  taken.Set("proxyHeaders", failure_objects(info.Env(), notes.proxy_headers));
+  return taken;
 }
 
 Napi::Value use_tables(const Napi::CallbackInfo& info) {
@@ -485,7 +494,7 @@ Napi::Object make_engine(Napi::Env env, EngineHandle* handle, napi_value buffer)
   add_method(engine, "unlisten", unlisten, handle);
   add_method(engine, "leavePod", leave_pod, handle);
   add_method(engine, "setListener", set_listener, handle);
-  add_method(engine, "takeTlsFailures", take_tls_failures, handle);
+  add_method(engine, "takeFailures", take_failures, handle);
   add_method(engine, "useTables", use_tables, handle);
   add_method(engine, "drain", drain, handle);
   add_method(engine, "setOverload", set_overload, handle);

@@ -29,7 +29,7 @@ ProxyStatus parse_v2(const uint8_t* bytes, size_t size, ProxyHeader* out) {
   const uint8_t command = bytes[12] & 0x0f;
   if (bytes[12] >> 4 != 2 || command > 1) return ProxyStatus::kInvalid;
   const size_t length = port_at(bytes + 14);
-  if (kFixedBytes + length > kMaxProxyHeaderV2) return ProxyStatus::kInvalid;
+  if (kFixedBytes + length > kMaxProxyHeaderV2) return ProxyStatus::kTooLong;
   if (size < kFixedBytes + length) return ProxyStatus::kIncomplete;
   out->size = kFixedBytes + length;
   const uint8_t* at = bytes + kFixedBytes;
@@ -158,7 +158,7 @@ ProxyStatus parse_proxy_header(const uint8_t* bytes, size_t size, ProxyHeader* o
   if (size == 0) return ProxyStatus::kIncomplete;
   if (memcmp(bytes, kSignature, std::min(size, sizeof(kSignature))) == 0) return parse_v2(bytes, size, out);
   if (memcmp(bytes, kV1Begin.data(), std::min(size, kV1Begin.size())) == 0) return parse_v1(bytes, size, out);
-  return ProxyStatus::kInvalid;
+  return ProxyStatus::kAbsent;
 }
 
 size_t write_proxy_header(ProxyVersion version, const Peer& source, const Peer& destination, uint8_t* out) {

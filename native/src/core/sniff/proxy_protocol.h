@@ -17,7 +17,8 @@ struct ProxyHeader {
   Peer destination;
 };
 
-enum class ProxyStatus : uint8_t { kIncomplete, kComplete, kInvalid };
+// kAbsent: what came begins otherwise. kTooLong: of version 2, and longer than is taken.
+enum class ProxyStatus : uint8_t { kIncomplete, kComplete, kAbsent, kInvalid, kTooLong };
 
 // Longest header of version 1 (with CRLF), and the longest of version 2 that is taken, TLVs included.
 inline constexpr size_t kMaxProxyHeaderV1 = 107;
