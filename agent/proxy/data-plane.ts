@@ -42,7 +42,6 @@ import { Labels } from './tables/labels.js';
 import { type OwnPlace, placeFound } from './tables/localities.js';
 import { SourceMemory } from './tables/sources.js';
 import { StableIds } from './tables/stable-ids.js';
-import { TlsFailureLog } from './tls-failure-log.js';
 import { TlsFolder } from './tls-folder.js';
 import { UpstreamTls } from './upstream-tls.js';
 import { WorkerPool } from './worker-pool.js';

@@ -1,7 +1,8 @@
 // Files of certificates and keys on this node that operators name in DestinationRules: below one folder alone, since whoever may write a rule could
 // else have the proxy show any key that it can read. Remembers what was read, to see that a file has changed.
-import { readFileSync, realpathSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { isAbsolute, sep } from 'node:path';
+import { messageOf } from '../../api/message-of.js';
 
 const MAX_BYTES = 1_048_576;
 
@@ -11,6 +12,17 @@ export class TlsFolder {
 
   /** `folder` null: there is none. */
   constructor(private readonly folder: string | null) {}
+
+  /** Why nothing can be read there now, in words for the operator; null: it can, or there is no folder. */
+  get problem(): string | null {
+    if (this.folder === null) return null;
+    try {
+      readdirSync(this.folder);
+      return null;
+    } catch (error) {
+      return `--tls-folder can't be read, so rules that name files there reach nobody until it can: ${messageOf(error)}`;
+    }
+  }
 
   /** Throws in words for the operator. */
   read(path: string): string {

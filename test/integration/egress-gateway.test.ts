@@ -150,6 +150,7 @@ spec: {host: edition.cnn.com, trafficPolicy: {tls: {mode: SIMPLE}}, subsets: [{n
     .replace('[{address: 127.0.0.1}]', '[{address: 127.0.0.1, labels: {at: home}}]');
   write(whole('mode: MUTUAL, credentialName: client'));
   const proxy = await scope.start(file, '--tls-folder', folder);
+  expect(proxy.errors).not.toContain("can't be read");
   const answers = async (text: string): Promise<string> => {
     const from = proxy.errors.length;
     write(text);
@@ -181,4 +182,12 @@ spec: {host: edition.cnn.com, trafficPolicy: {tls: {mode: SIMPLE}}, subsets: [{n
   expect(proxy.errors).toContain('is spoken to with what its files of certificates were before');
   put(one!);
   expect(await readAnew()).toBe('edition.cnn.com URI:spiffe://td.test/one');
+});
+
+test('a folder of certificates that is not there is warned of at the start, before a rule needs it', async () => {
+  const file = join(scope.folder, 'nothing.yaml');
+  writeFileSync(file, '');
+  const folder = join(scope.folder, 'no-such-folder');
+  const proxy = await scope.start(file, '--tls-folder', folder);
+  expect(proxy.errors).toMatch(/"level":"warn".*--tls-folder can't be read.*no such file or directory.*no-such-folder/);
 });
