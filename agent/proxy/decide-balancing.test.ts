@@ -13,7 +13,7 @@ describe('balancing', () => {
     compiled(
       modelOf(
         service('s', '10.0.0.1', balanced(algorithm)),
-        ...weights.map((weight, i) => endpoint('s', `e${i}`, `10.1.0.${i + 1}`, { weight })),
+        ...weights.map((weight, i) => endpoint('s', `e${i}`, `10.1.${(i + 1) >> 8}.${(i + 1) & 255}`, { weight })),
       ),
     );
   const shares = (tables: ReturnType<typeof of>, requests: number, seed: number, finish = true): Record<string, number> => {
@@ -49,6 +49,15 @@ describe('balancing', () => {
   test('random follows the weights within four standard deviations', () => {
     const counts = shares(of(LoadBalancing_Algorithm.RANDOM, [3, 1]), 10_000, 3);
     expect(Math.abs(counts['10.1.0.2']! - 2_500)).toBeLessThan(4 * Math.sqrt(10_000 * 0.25 * 0.75));
+  });
+
+  test('weights whose sum is more than 2^31 keep their shares', () => {
+    const weights = Array.from({ length: 3_000 }, (_, i) => (i % 2 === 0 ? 1_000_000 : 500_000));
+    const counts = shares(of(LoadBalancing_Algorithm.RANDOM, weights), 6_000, 3);
+    const heavy = Object.entries(counts).filter(([address]) => Number(address.split('.')[3]) % 2 === 1);
+    const sum = heavy.reduce((all, [, count]) => all + count, 0);
+    expect(Math.abs(sum - 4_000)).toBeLessThan(4 * Math.sqrt((6_000 * 2) / 9));
+    expect(Object.keys(counts).length).toBeGreaterThan(2_000);
   });
 
   test('least request keeps unfinished work in proportion to the weights, scanning few and sampling many', () => {

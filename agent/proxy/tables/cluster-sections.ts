@@ -200,17 +200,22 @@ function candidatesOf({ endpoints }: Cluster, { labels, addresses }: SectionCont
   return members;
 }
 
+/** Of all members: their sum is a word, and drawn from 31 random bits. */
+const MOST_WEIGHT = 2 ** 30;
+
 function rowsOf(members: readonly Member[]): Omit<View, 'plan'> {
   const words = new Int32Array(members.length * MEMBER_WORDS);
-  const weight = members[0]?.weight;
+  const unit = Math.max(1, members.reduce((sum, member) => sum + member.weight, 0) / MOST_WEIGHT);
+  const first = members[0]?.weight;
   let totalWeight = 0;
   let isEven = true;
   members.forEach((member, index) => {
     const at = index * MEMBER_WORDS;
-    totalWeight += member.weight;
-    isEven &&= member.weight === weight;
+    const weight = Math.max(1, Math.floor(member.weight / unit));
+    totalWeight += weight;
+    isEven &&= member.weight === first;
     words[at + MemberWord.EndpointId] = member.id;
-    words[at + MemberWord.Weight] = member.weight;
+    words[at + MemberWord.Weight] = weight;
     words[at + MemberWord.UpTo] = totalWeight;
     words[at + MemberWord.IsLocal] = member.isLocal ? 1 : 0;
     words[at + MemberWord.Label] = member.label;

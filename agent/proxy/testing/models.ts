@@ -114,7 +114,7 @@ class NumberedContexts implements UpstreamContexts {
 export function newIds(now: () => number = () => 0): TableIds {
   const ids = (capacity: number): StableIds => new StableIds({ capacity, quarantineMs: 60_000, now });
   return {
-    clusters: new Clusters(ids(1024), ids(16)),
+    clusters: new Clusters(ids(4096), ids(16)),
     clusterRows: new ClusterRows(),
     captured: new CapturedMemory(),
     destinations: new DestinationMemory(),

@@ -76,7 +76,7 @@ const tablesOf = ({ buffer, patterns, limits, sessions }: Generation): DecisionT
 
 export class TestProxy {
   readonly cells = new Cells(Cells.allocate());
-  readonly outstanding = new Int32Array(new SharedArrayBuffer(4 * 1024));
+  readonly outstanding = new Int32Array(new SharedArrayBuffer(4 * 4096));
   readonly states = new EndpointStates(EndpointStates.allocate());
   readonly resilience = new ResilienceState(ResilienceState.allocate());
   readonly decider: Decider;
