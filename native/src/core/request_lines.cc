@@ -103,6 +103,8 @@ ForwardedLines::ForwardedLines(Reactor* reactor, const Downstream& connection, u
   using http1::known_bit;
   using http1::KnownHeader;
   if (exchange->max_forwards > 0) put_max_forwards(exchange->max_forwards - 1);
+  // RFC 9110 10.1.1: here the client was asked for its body, and it goes with the head. Who sees the expectation would ask again.
+  if (exchange->held_body != HeldBody::None) dropped_ |= known_bit(KnownHeader::kExpect);
   const Forwarding& forwarding = connection.origin().listener->forwarding;
   const int32_t hops = forwarding.trusted_hops;
   if (hops < 0) return;
