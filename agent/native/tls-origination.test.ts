@@ -1,4 +1,5 @@
 // TLS towards upstreams, over real sockets, with node:tls as the peer. Units are in native/test/tls_*_test.cc.
+import { connect as connectHttp2, createSecureServer } from 'node:http2';
 import { connect as connectTcp, createServer as createTcpServer, type Socket } from 'node:net';
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import { describe, expect, test } from '@jest/globals';
@@ -54,6 +55,27 @@ describe('origination', () => {
     expect(seen).toBe('DNS:b.test');
     expect(engine.counter('tls_handshakes_full')).toBe(1);
     expect(engine.counter('upstream_reuses')).toBe(1);
+  });
+
+  // RFC 9110 7.4: a server may refuse a request of the other scheme than its connection is of.
+  test('an endpoint of HTTP/2 over TLS is asked for https, whatever the client spoke', async () => {
+    const engine = new Engine();
+    const { chain: cert, key } = leaf('a');
+    const server = createSecureServer({ cert, key });
+    server.on('stream', (stream, headers) => {
+      stream.respond({ ':status': 200 });
+      stream.end(`${headers[':scheme']}:ok`);
+    });
+    const context = await engine.context({ role: 'client', trust, alpn: ['h2'] });
+    const tls = { context, serverName: 'a.test', accepts: [] };
+    await engine.endpoints({ port: port(await listening(server)), tls, protocol: 'http2' });
+    expect(await get(await plain(engine))).toContain('https:ok');
+    const session = connectHttp2(`http://127.0.0.1:${await engine.listen({ protocol: 'http2' })}`);
+    closing.push(() => void session.destroy());
+    const stream = session.request({ ':path': '/', ':authority': 'a.test' });
+    let body = '';
+    for await (const piece of stream) body += piece;
+    expect(body).toBe('https:ok');
   });
 
   test.each([

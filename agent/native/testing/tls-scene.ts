@@ -165,11 +165,17 @@ export class Engine {
   async terminate(context: number, spec: Partial<ListenerSpec> = {}): Promise<number> {
     return this.listen({ tls: { mode: 'terminate', context }, ...spec });
   }
-  endpoints(...endpoints: readonly { port: number; tls?: EndpointTlsSpec }[]): Promise<undefined> {
+  endpoints(...endpoints: readonly { port: number; tls?: EndpointTlsSpec; protocol?: 'http2' }[]): Promise<undefined> {
     return this.call('useTables', {
       hosts: HOSTS,
       identities: ['spiffe://td.test/other', CART],
-      endpoints: endpoints.map(({ port, tls }, id) => ({ id, address: '127.0.0.1', port, protocol: 'http1', tls: tls ?? null })),
+      endpoints: endpoints.map(({ port, tls, protocol }, id) => ({
+        id,
+        address: '127.0.0.1',
+        port,
+        protocol: protocol ?? 'http1',
+        tls: tls ?? null,
+      })),
     });
   }
 }

@@ -26,6 +26,8 @@ bool UpstreamHttp2Stream::begin_request(const RequestForm& request, bool ends) {
   options.via_line = connection_->reactor_->hop_lines().via(request);
   options.authority = exchange_->authority_to_send();
   options.target = exchange_->target;
+  // RFC 9110 7.4: what came as http, for us to put TLS around it, may be refused on a connection of https.
+  if (connection_->group_->target.tls_key != 0) options.scheme = "https";
   std::string translated;
   if (!request.grpc_type_line.empty()) {
     translated.append(lines.edge()).append(request.grpc_type_line);
