@@ -1,5 +1,6 @@
 // Limits of connections and of requests that wait for one: the whole reactor over loopback.
 #include "attempts_bench.h"
+#include "tunnel_requests.h"
 
 namespace weft::test {
 namespace {
@@ -130,6 +131,29 @@ TEST("connection limits: what rests at one endpoint gives its place to a request
     // Left open, so that the engine must close it.
     upstream.fd = -1;
   }
+}
+
+TEST("connection limits: a CONNECT that needs a new connection has the place of one that rests") {
+  AttemptsBench attempts(RetrySpec{}, Protocol::kOpaque, {}, policy_of(only_one));
+  Bench& bench = attempts.bench;
+  {
+    Peer1 client(Peer1::dial(bench.port));
+    client.send(kGet);
+    Peer1 upstream(attempts.accept(0));
+    CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+    upstream.send(kOk);
+    CHECK(bench.run([&] { return client.has("ok"); }));
+    Peer1 other(Peer1::dial(bench.port));
+    other.send(kConnectHead);
+    Peer1 tunnel(attempts.accept(0));
+    CHECK(tunnel.fd >= 0);
+    CHECK(bench.run([&] { return other.has("200 OK") && (upstream.read(), upstream.ended); }));
+    CHECK_EQ(bench.connections(), 1);
+    CHECK_EQ(bench.counter(Counter::UpstreamWaits), 0.0);
+  }
+  CHECK(bench.run([&] { return bench.connections() == 0 && bench.pending() == 0; }));
+  CHECK_EQ(bench.counter(Counter::UpstreamOpen), 0.0);
+  CHECK(attempts.is_accounted());
 }
 
 TEST("connection limits: an endpoint's own limit is for it alone") {

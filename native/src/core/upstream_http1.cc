@@ -37,7 +37,14 @@ Acquired UpstreamHttp1::acquire(Reactor* reactor, HttpExchange* exchange, const 
     return Acquired::Stream;
   }
   auto made = std::make_unique<UpstreamHttp1>(reactor, group);
-  if (target.policy != nullptr && !takes_place(reactor, group, &made->counted_)) return wait_for_connection(reactor, group, exchange);
+  if (target.policy != nullptr && !takes_place(reactor, group, &made->counted_)) {
+    if (group->idle == 0) return wait_for_connection(reactor, group, exchange);
+    // One that rests is of no use to this request, and leaves it its place.
+    pool.opened(group);
+    static_cast<UpstreamHttp1*>(group->oldest)->close_idle();
+    group->open--;
+    if (!takes_place(reactor, group, &made->counted_)) return wait_for_connection(reactor, group, exchange);
+  }
   reactor->counters().add(Counter::UpstreamConnects);
   made->is_connecting_ = true;
   if (!reactor->dial(made.get(), target.connect)) {
