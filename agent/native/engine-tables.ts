@@ -285,6 +285,8 @@ export interface ConnectionPolicySpec {
   /** Without a request; of what is not HTTP, without bytes. */
   readonly idleTimeoutMs: number;
   readonly tcpIdleTimeoutMs: number;
+  /** Then an HTTP connection takes no more requests, and what is not HTTP is reset; 0: none. */
+  readonly maxDurationMs: number;
   /** TCP keepalive; 0: the kernel's own; all 0: none. */
   readonly keepaliveTimeS: number;
   readonly keepaliveIntervalS: number;

@@ -52,7 +52,13 @@ test('a DestinationRule’s connection pool: what it says of connections; 0 is n
   expect(connectionsOfRule({ http: { http2MaxRequests: 3, maxRetries: 2 } })).toBeUndefined();
   expect(
     connectionsOfRule({
-      tcp: { maxConnections: 7, connectTimeout: '30ms', tcpKeepalive: { time: '7200s', interval: '75s' }, idleTimeout: '1h' },
+      tcp: {
+        maxConnections: 7,
+        connectTimeout: '30ms',
+        tcpKeepalive: { time: '7200s', interval: '75s' },
+        maxConnectionDuration: '2h',
+        idleTimeout: '1h',
+      },
       http: { http1MaxPendingRequests: 0, maxRequestsPerConnection: 2, maxConcurrentStreams: 9, idleTimeout: '90s' },
     }),
   ).toEqual({
@@ -65,10 +71,17 @@ test('a DestinationRule’s connection pool: what it says of connections; 0 is n
     connectTimeoutMs: 30,
     idleTimeoutMs: 90_000,
     tcpIdleTimeoutMs: 3_600_000,
+    maxDurationMs: 7_200_000,
     keepalive: { timeS: 7_200, intervalS: 75, probes: 0 },
     upgradesToHttp2: false,
     streamIdleTimeoutMs: 0,
   });
+});
+
+test('a maximal duration alone is something that is said, and none is longer than the engine takes', () => {
+  expect(connectionsOfRule({ tcp: { maxConnectionDuration: '1500us' } })).toMatchObject({ maxDurationMs: 2, tcpIdleTimeoutMs: 0 });
+  expect(connectionsOfRule({ tcp: { maxConnectionDuration: '1000h' } })).toMatchObject({ maxDurationMs: 2_147_483_647 });
+  expect(connectionsOfPolicy({ maxConnectionDuration: '30m' })).toMatchObject({ maxDurationMs: 1_800_000, maxConnections: undefined });
 });
 
 test('a policy’s connections are taken as they are said; no waiting requests are not any number', () => {

@@ -9,6 +9,8 @@ type OwnConnections = NonNullable<Stored<'TrafficPolicy'>['manifest']['spec']['c
 
 /** A day. */
 const MAX_MS = 86_400_000;
+/** What the engine takes, 24 days. */
+const MAX_DURATION_MS = 2_147_483_647;
 const milliseconds = (ms: number | null): number => Math.min(Math.ceil(ms ?? 0), MAX_MS);
 /** Istio: 0s is never; here 0 is what the proxy has. */
 const idleMs = (said: string | undefined): number => (said === undefined ? 0 : milliseconds(goDurationMs(said) || MAX_MS));
@@ -19,11 +21,11 @@ const limitOf = (value: number | undefined): number | undefined => (value === un
 /** Undefined: nothing that is the connections' own. Numbers of requests and retries are the circuit breaker's. */
 export function connectionsOfRule(pool: RulePool | undefined): Connections | undefined {
   const { tcp = {}, http = {} } = pool ?? {};
-  const { maxConnections, connectTimeout, tcpKeepalive, idleTimeout: tcpIdle } = tcp;
+  const { maxConnections, connectTimeout, tcpKeepalive, maxConnectionDuration, idleTimeout: tcpIdle } = tcp;
   const { http1MaxPendingRequests, maxRequestsPerConnection, maxConcurrentStreams, idleTimeout, h2UpgradePolicy } = http;
   const said = [maxConnections, connectTimeout, tcpKeepalive, http1MaxPendingRequests, maxRequestsPerConnection, maxConcurrentStreams];
   const upgradesToHttp2 = h2UpgradePolicy === 'UPGRADE';
-  if (!upgradesToHttp2 && [...said, idleTimeout, tcpIdle].every((each) => each === undefined)) return undefined;
+  if (!upgradesToHttp2 && [...said, maxConnectionDuration, idleTimeout, tcpIdle].every((each) => each === undefined)) return undefined;
   return {
     maxConnections: limitOf(maxConnections),
     maxPending: limitOf(http1MaxPendingRequests),
@@ -34,6 +36,7 @@ export function connectionsOfRule(pool: RulePool | undefined): Connections | und
     connectTimeoutMs: milliseconds(goDurationMs(connectTimeout ?? '')),
     idleTimeoutMs: idleMs(idleTimeout),
     tcpIdleTimeoutMs: idleMs(tcpIdle),
+    maxDurationMs: Math.min(Math.ceil(goDurationMs(maxConnectionDuration ?? '') ?? 0), MAX_DURATION_MS),
     keepalive: keepaliveOf(tcpKeepalive, goDurationMs),
     streamIdleTimeoutMs: 0,
     upgradesToHttp2,
@@ -52,6 +55,7 @@ export function connectionsOfPolicy(said: OwnConnections): Connections {
     idleTimeoutMs: milliseconds(durationMs(said.idleTimeout ?? '')),
     tcpIdleTimeoutMs: milliseconds(durationMs(said.tcpIdleTimeout ?? '')),
     keepalive: keepaliveOf(said.tcpKeepalive, durationMs),
+    maxDurationMs: milliseconds(durationMs(said.maxConnectionDuration ?? '')),
     streamIdleTimeoutMs: milliseconds(durationMs(said.streamIdleTimeout ?? '')),
     upgradesToHttp2: false,
   };

@@ -52,7 +52,7 @@ export const connectionPool = withRule(
       maxConnections: count.optional(),
       connectTimeout: goDuration.optional(),
       tcpKeepalive: fields({ probes: uint32.optional(), time: goDuration.optional(), interval: goDuration.optional() }).optional(),
-      maxConnectionDuration: notActedOn('an age of connections', goDuration),
+      maxConnectionDuration: goDuration.optional(),
       idleTimeout: goDurationOrZero.optional(),
     }).optional(),
     http: withRule(

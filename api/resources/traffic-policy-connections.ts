@@ -5,7 +5,7 @@ import { duration, durationMs } from './syntax.js';
 const limit = wholeNumber(1, 2_147_483_647);
 const waiting = wholeNumber(0, 2_147_483_647);
 const MAX_TIME_MS = 86_400_000;
-const TIMES = ['connectTimeout', 'idleTimeout', 'tcpIdleTimeout', 'streamIdleTimeout'] as const;
+const TIMES = ['connectTimeout', 'idleTimeout', 'tcpIdleTimeout', 'streamIdleTimeout', 'maxConnectionDuration'] as const;
 
 export const connections = withRule(
   fields({
@@ -19,6 +19,7 @@ export const connections = withRule(
     idleTimeout: duration.optional(),
     tcpIdleTimeout: duration.optional(),
     streamIdleTimeout: duration.optional(),
+    maxConnectionDuration: duration.optional(),
     tcpKeepalive: fields({
       time: duration.optional(),
       interval: duration.optional(),

@@ -320,6 +320,89 @@ TEST("connection limits: requests that wait are answered when their time is over
   CHECK_EQ(bench.outstanding[0], 0);
 }
 
+constexpr uint32_t kDurationMs = 60;
+void so_long(ConnectionPolicy* policy) { policy->max_duration_ms = kDurationMs; }
+
+TEST("connection limits: a connection that rests is closed when it has lasted as long as it may") {
+  for (const Protocol spoken : {Protocol::kHttp1, Protocol::kHttp2}) {
+    AttemptsBench attempts(RetrySpec{}, spoken, {}, policy_of(so_long));
+    Bench& bench = attempts.bench;
+    Peer1 client(Peer1::dial(bench.port));
+    client.send(kGet);
+    const uint64_t began = bench.reactor->now_ms();
+    Peer1 upstream(attempts.accept(0));
+    if (spoken == Protocol::kHttp1) {
+      upstream.send(kOk);
+      CHECK(bench.run([&] { return client.has("ok"); }));
+      CHECK(bench.run([&] { return upstream.read(), upstream.ended; }));
+    } else {
+      Peer2 peer(std::exchange(upstream.fd, -1), http2::Role::kServer);
+      CHECK(bench.run([&] { return peer.at(1).ended; }));
+      peer.raw(peer.headers(1, {{":status", "204"}}, true));
+      CHECK(bench.run([&] { return client.has("204"); }));
+      CHECK(bench.run([&] { return peer.read(), peer.closed; }));
+    }
+    CHECK(bench.reactor->now_ms() - began >= kDurationMs);
+    CHECK_EQ(bench.counter(Counter::TimeoutsDuration), 1.0);
+    CHECK_EQ(bench.counter(Counter::TimeoutsUpstreamIdle), 0.0);
+  }
+}
+
+TEST("connection limits: a request outlasts its connection's time, and the next one has a new connection") {
+  LimitedBench bench(so_long);
+  Peer1 client(Peer1::dial(bench.port));
+  client.send(kGet);
+  Peer1 upstream(accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+  const uint64_t later = bench.reactor->now_ms() + 2 * kDurationMs;
+  CHECK(bench.run([&] { return bench.reactor->now_ms() >= later; }));
+  upstream.send(kOk);
+  CHECK(bench.run([&] { return client.has("ok") && (upstream.read(), upstream.ended); }));
+  CHECK(!upstream.reset);
+  CHECK_EQ(bench.counter(Counter::TimeoutsDuration), 1.0);
+}
+
+TEST("connection limits: a connection of HTTP/2 whose time is over takes no more requests, and those that it has go on") {
+  AttemptsBench attempts(RetrySpec{}, Protocol::kHttp2, {}, policy_of(so_long));
+  Bench& bench = attempts.bench;
+  Peer1 one(Peer1::dial(bench.port)), two(Peer1::dial(bench.port));
+  one.send(kGet);
+  Peer2 first(attempts.accept(0), http2::Role::kServer);
+  CHECK(bench.run([&] { return first.at(1).ended; }));
+  const uint64_t later = bench.reactor->now_ms() + 2 * kDurationMs;
+  CHECK(bench.run([&] { return bench.reactor->now_ms() >= later; }));
+  CHECK(!first.closed);
+  two.send(kGet);
+  Peer2 second(attempts.accept(0), http2::Role::kServer);
+  CHECK(bench.run([&] { return second.at(1).ended; }));
+  second.raw(second.headers(1, {{":status", "204"}}, true));
+  CHECK(bench.run([&] { return two.has("204"); }));
+  first.raw(first.headers(1, {{":status", "204"}}, true));
+  CHECK(bench.run([&] { return one.has("204") && (first.read(), first.closed); }));
+  CHECK_EQ(bench.counter(Counter::UpstreamConnects), 2.0);
+}
+
+TEST("connection limits: what is not HTTP is reset when it has lasted as long as it may, at work as it is") {
+  for (const uint32_t idle_ms : {0u, 10'000u}) {
+    EngineLimits limits;
+    limits.tcp_idle_timeout_ms = idle_ms;
+    LimitedBench bench(so_long, limits);
+    Peer1 client(Peer1::dial(bench.opaque_port));
+    const uint64_t began = bench.reactor->now_ms();
+    Peer1 upstream(accept_upstream(bench));
+    const auto is_reset = [&] { return client.read(), upstream.read(), client.reset && upstream.reset; };
+    while (!is_reset() && bench.reactor->now_ms() < began + 5'000) {
+      (void)!::send(client.fd, "x", 1, MSG_NOSIGNAL);
+      bench.reactor->run_once(5);
+    }
+    CHECK(is_reset());
+    CHECK(bench.reactor->now_ms() - began >= kDurationMs);
+    CHECK_EQ(bench.counter(Counter::TimeoutsDuration), 1.0);
+    CHECK_EQ(bench.counter(Counter::TimeoutsTcpIdle), 0.0);
+    CHECK(bench.run([&] { return bench.connections() == 0; }));
+  }
+}
+
 TEST("connection limits: connecting takes no longer than the policy says") {
   LimitedBench bench([](ConnectionPolicy* policy) { policy->connect_timeout_ms = 30; });
   // What nobody accepts when its queue is full is not connected.

@@ -247,6 +247,21 @@ test.each(['kept', 'closed'])(
   },
 );
 
+test('a connection that has lasted as long as its service allows is followed by another, and no request fails of it', async () => {
+  let connections = 0;
+  const server = createServer(ok);
+  server.on('connection', () => void connections++);
+  const { port, proxy } = await start([await scope.listen(server)], '  connections: {maxConnectionDuration: 100ms, idleTimeout: 1m}');
+  const seen = async (): Promise<number> => {
+    expect((await send(port)).status).toBe(200);
+    return connections;
+  };
+  // One a worker at first.
+  expect(await eventually(seen, (count) => count >= 4)).toBeGreaterThanOrEqual(4);
+  expect(await proxy.counter('timeouts_duration')).toBeGreaterThanOrEqual(2);
+  await isSettled(proxy);
+});
+
 test('whatever endpoints and clients do, every attempt ends once', async () => {
   let count = 0;
   const moody: Handler = (incoming, response) => {

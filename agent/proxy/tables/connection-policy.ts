@@ -17,6 +17,7 @@ export function connectionPolicy(service: number, policy: Connections): Connecti
     connectTimeoutMs: policy.connectTimeoutMs,
     idleTimeoutMs: policy.idleTimeoutMs,
     tcpIdleTimeoutMs: policy.tcpIdleTimeoutMs,
+    maxDurationMs: policy.maxDurationMs,
     keepaliveTimeS: policy.keepalive?.timeS ?? 0,
     keepaliveIntervalS: policy.keepalive?.intervalS ?? 0,
     keepaliveProbes: policy.keepalive?.probes ?? 0,

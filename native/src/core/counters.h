@@ -71,6 +71,7 @@ namespace weft {
   X(TimeoutsAnswer, "timeouts_answer", "Requests whose upstream was silent for too long (504).")                                       \
   X(TimeoutsTcpIdle, "timeouts_tcp_idle", "Relayed connections and tunnels that were idle for too long.")                              \
   X(TimeoutsUpstreamIdle, "timeouts_upstream_idle", "Pooled connections closed because nobody needed them.")                           \
+  X(TimeoutsDuration, "timeouts_duration", "Connections to upstreams, and relayed ones, that lasted as long as their service allows.") \
   X(TimeoutsDeferred, "timeouts_deferred", "Decisions that somebody else was asked for and that came too late (504).")                 \
   X(DnsQueries, "dns_queries", "DNS queries captured.")                                                                                \
   X(DnsAnswered, "dns_answered", "DNS queries answered here.")                                                                         \

@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "core/reactor.h"
@@ -84,6 +85,7 @@ void OpaqueDownstream::dial() {
   const ConnectionPolicy* policy = target.policy.get();
   idle_timeout_ms_ =
       policy != nullptr && policy->tcp_idle_timeout_ms != 0 ? policy->tcp_idle_timeout_ms : reactor_->limits().tcp_idle_timeout_ms;
+  if (policy != nullptr && policy->max_duration_ms != 0) ends_ms_ = reactor_->ms_after(policy->max_duration_ms);
   auto upstream = std::make_unique<OpaqueUpstream>(reactor_, this);
   if (policy != nullptr && !upstream->counted_.take(&reactor_->connection_limits(), target)) {
     reactor_->connection_limits().refuse_connection(target);
@@ -148,14 +150,16 @@ void OpaqueDownstream::refuse(Reason reason) {
 void OpaqueDownstream::open_relay() {
   state_ = State::Open;
   note_progress();
-  if (idle_timeout_ms_ != 0) {
-    reactor_->schedule(this, idle_timeout_ms_);
-  } else {
-    reactor_->cancel(this);
-  }
+  await_end();
   if (!flush()) return finish(Reason::DownstreamClosed, true);
   if (!upstream_->flush()) return finish(Reason::UpstreamReset, true);
   relay();
+}
+
+void OpaqueDownstream::await_end() {
+  const uint64_t next = std::min(idle_due_ms(), ends_ms_);
+  if (next == UINT64_MAX) return reactor_->cancel(this);
+  reactor_->schedule_at(this, next);
 }
 
 void OpaqueDownstream::note_progress() { progress_ms_ = reactor_->now_ms(); }
@@ -277,12 +281,15 @@ void OpaqueDownstream::on_timer() {
     return;
   }
   if (state_ != State::Open) return;
-  const uint64_t due = progress_ms_ + idle_timeout_ms_;
-  if (reactor_->now_ms() < due) return reactor_->schedule_at(this, due);
+  if (reactor_->now_ms() >= ends_ms_) {
+    reactor_->counters().add(Counter::TimeoutsDuration);
+    return finish(Reason::DownstreamTimeout, true);
+  }
+  if (reactor_->now_ms() < idle_due_ms()) return await_end();
   // A reader that takes what it was sent long ago is at work, and no event tells of it.
   if (const size_t now = bytes_on_their_way(); now != std::exchange(seen_on_their_way_, now)) {
     note_progress();
-    return reactor_->schedule(this, idle_timeout_ms_);
+    return await_end();
   }
   reactor_->counters().add(Counter::TimeoutsTcpIdle);
   finish(Reason::DownstreamTimeout, true);

@@ -79,6 +79,9 @@ class OpaqueDownstream final : public Downstream, public Deferrable {
   void break_off();
   void continue_breaking();
   void note_progress();
+  // When it has been idle for too long, unless something comes.
+  uint64_t idle_due_ms() const { return idle_timeout_ms_ == 0 ? UINT64_MAX : progress_ms_ + idle_timeout_ms_; }
+  void await_end();
   // What was received and its reader has not acknowledged, both ways, here and in the kernel.
   size_t bytes_on_their_way() const;
   void account(Reason reason);
@@ -89,6 +92,8 @@ class OpaqueDownstream final : public Downstream, public Deferrable {
   uint64_t progress_ms_ = 0;
   // 0: none.
   uint32_t idle_timeout_ms_ = 0;
+  // By the policy of its service.
+  uint64_t ends_ms_ = UINT64_MAX;
   // bytes_on_their_way() when it last seemed to rest.
   size_t seen_on_their_way_ = 0;
   State state_ = State::Queueing;

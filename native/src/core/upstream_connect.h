@@ -22,6 +22,12 @@ bool takes_place(Reactor* reactor, UpstreamGroup* group, CountedConnection* plac
 // Then the exchange waits for another's end, if it may.
 Acquired wait_for_connection(Reactor* reactor, UpstreamGroup* group, HttpExchange* exchange);
 uint32_t connect_timeout_ms(const Reactor* reactor, const UpstreamTarget& target);
+// Of a pooled connection without a request.
+uint32_t idle_timeout_ms(const Reactor* reactor, const UpstreamTarget& target);
+// How long a connection opened then may yet be used; UINT64_MAX: as long as it lasts.
+uint64_t duration_left_ms(const Reactor* reactor, const UpstreamTarget& target, uint64_t opened_ms);
+// As a timer for a connection that begins to rest.
+uint64_t resting_ms(const Reactor* reactor, const UpstreamTarget& target, uint64_t opened_ms);
 Acquired acquire_upstream(Reactor* reactor, HttpExchange* exchange, const UpstreamTarget& target, Reuse reuse, UpstreamStream** stream);
 
 }  // namespace weft

@@ -15,7 +15,10 @@
 namespace weft {
 
 UpstreamHttp1::UpstreamHttp1(Reactor* reactor, UpstreamPool::Group* group)
-    : Connection(reactor, -1, group->target.tenant), group_(group), input_(reactor->buffer_account(tenant_)) {}
+    : Connection(reactor, -1, group->target.tenant),
+      group_(group),
+      opened_ms_(reactor->now_ms()),
+      input_(reactor->buffer_account(tenant_)) {}
 
 Acquired UpstreamHttp1::acquire(Reactor* reactor, HttpExchange* exchange, const UpstreamTarget& target, Reuse reuse,
                                 UpstreamHttp1** found) {
@@ -153,7 +156,8 @@ void UpstreamHttp1::open_bare_tunnel() {
 
 void UpstreamHttp1::on_timer() {
   if (state_ == State::Idle) {
-    reactor_->counters().add(Counter::TimeoutsUpstreamIdle);
+    const bool is_over = duration_left_ms(reactor_, group_->target, opened_ms_) == 0;
+    reactor_->counters().add(is_over ? Counter::TimeoutsDuration : Counter::TimeoutsUpstreamIdle);
     return close_idle();
   }
   if (exchange_ == nullptr) return close_now();
@@ -179,7 +183,9 @@ void UpstreamHttp1::on_drain() {
   if (state_ == State::Idle) close_idle();
 }
 
-int64_t UpstreamHttp1::idle_since_ms() const { return state_ == State::Idle ? Connection::idle_since_ms(idle_timeout_ms()) : kNotIdle; }
+int64_t UpstreamHttp1::idle_since_ms() const {
+  return state_ == State::Idle ? Connection::idle_since_ms(idle_timeout_ms(reactor_, group_->target)) : kNotIdle;
+}
 
 bool UpstreamHttp1::close_if_idle() {
   close_idle();
@@ -276,20 +282,19 @@ bool UpstreamHttp1::may_be_reused() const {
   const ConnectionPolicy* policy = group_->target.policy.get();
   if (policy == nullptr) return true;
   if (policy->max_requests != 0 && requests_ >= policy->max_requests) return false;
+  if (duration_left_ms(reactor_, group_->target, opened_ms_) == 0) {
+    reactor_->counters().add(Counter::TimeoutsDuration);
+    return false;
+  }
   ConnectionLimits& limits = reactor_->connection_limits();
   return !limits.is_wanted(*group_) || (group_->first_waiter != nullptr && !limits.yields(group_));
-}
-
-uint32_t UpstreamHttp1::idle_timeout_ms() const {
-  const ConnectionPolicy* policy = group_->target.policy.get();
-  return policy != nullptr && policy->idle_timeout_ms != 0 ? policy->idle_timeout_ms : reactor_->limits().upstream_idle_timeout_ms;
 }
 
 void UpstreamHttp1::become_idle() {
   state_ = State::Idle;
   reactor_->pool().put(group_, this);
   reactor_->counters().add(Counter::UpstreamIdleOpen);
-  reactor_->schedule(this, idle_timeout_ms());
+  reactor_->schedule(this, resting_ms(reactor_, group_->target, opened_ms_));
   if (group_->first_waiter != nullptr) reactor_->resume_later(this);
 }
 

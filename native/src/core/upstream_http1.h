@@ -76,12 +76,12 @@ class UpstreamHttp1 final : public Connection, public UpstreamStream, public Poo
   void on_idle_events(uint32_t events);
   void close_now();
   void leave_pool();
-  uint32_t idle_timeout_ms() const;
   bool may_be_reused() const;
 
   UpstreamPool::Group* group_;
   CountedConnection counted_;
   uint32_t requests_ = 0;
+  uint64_t opened_ms_;
   HttpExchange* exchange_ = nullptr;
   // A partial response head.
   ByteQueue input_;

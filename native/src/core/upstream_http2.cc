@@ -31,6 +31,8 @@ Acquired UpstreamHttp2::acquire(Reactor* reactor, HttpExchange* exchange, const 
   UpstreamPool& pool = reactor->pool();
   UpstreamPool::Group* group = pool.group(target);
   auto* connection = static_cast<UpstreamHttp2*>(group->newest);
+  for (; connection != nullptr && connection->is_over(); connection = static_cast<UpstreamHttp2*>(group->newest))
+    connection->give_up_over();
   // RFC 8441 3: not before the server has said that it takes them.
   const bool extended = exchange->tunnel == Tunnel::WebSocket;
   if (connection != nullptr && extended) {
@@ -80,7 +82,10 @@ Acquired UpstreamHttp2::wait(Reactor* reactor, UpstreamPool::Group* group, HttpE
 bool UpstreamHttp2::may_dial(const UpstreamPool::Group& group) { return group.open - group.leaving < kMaxConnections; }
 
 UpstreamHttp2::UpstreamHttp2(Reactor* reactor, UpstreamPool::Group* group)
-    : Connection(reactor, -1, group->target.tenant), group_(group), link_(reactor, this, this, http2::Role::kClient) {}
+    : Connection(reactor, -1, group->target.tenant),
+      group_(group),
+      link_(reactor, this, this, http2::Role::kClient),
+      opened_ms_(reactor->now_ms()) {}
 
 UpstreamHttp2::~UpstreamHttp2() {
   link_.streams().for_each([this](Http2Stream* stream) {
@@ -89,10 +94,14 @@ UpstreamHttp2::~UpstreamHttp2() {
   });
 }
 
-uint32_t UpstreamHttp2::idle_timeout_ms() const {
-  const ConnectionPolicy* policy = group_->target.policy.get();
-  return policy != nullptr && policy->idle_timeout_ms != 0 ? policy->idle_timeout_ms : reactor_->limits().upstream_idle_timeout_ms;
+bool UpstreamHttp2::is_over() const { return duration_left_ms(reactor_, group_->target, opened_ms_) == 0; }
+
+void UpstreamHttp2::give_up_over() {
+  reactor_->counters().add(Counter::TimeoutsDuration);
+  give_up();
 }
+
+void UpstreamHttp2::rest() { reactor_->schedule(this, resting_ms(reactor_, group_->target, opened_ms_)); }
 
 size_t UpstreamHttp2::stream_limit() const {
   const ConnectionPolicy* policy = group_->target.policy.get();
@@ -150,7 +159,7 @@ void UpstreamHttp2::close_stream(UpstreamHttp2Stream* stream) {
     if (closing_) {
       reactor_->flush_later(this);
     } else if (!is_connecting_) {
-      reactor_->schedule(this, idle_timeout_ms());
+      rest();
     }
   }
 }
@@ -259,6 +268,7 @@ void UpstreamHttp2::on_timer() {
     return break_all(AttemptEnd::ConnectTimedOut);
   }
   if (link_.streams().size() != 0) return;
+  if (is_over()) return give_up_over();
   reactor_->counters().add(Counter::TimeoutsUpstreamIdle);
   give_up();
 }
@@ -267,7 +277,7 @@ void UpstreamHttp2::on_drain() { give_up(); }
 
 int64_t UpstreamHttp2::idle_since_ms() const {
   const bool idle = !is_connecting_ && !closing_ && link_.streams().size() == 0;
-  return idle ? Connection::idle_since_ms(idle_timeout_ms()) : kNotIdle;
+  return idle ? Connection::idle_since_ms(idle_timeout_ms(reactor_, group_->target)) : kNotIdle;
 }
 
 bool UpstreamHttp2::close_if_idle() {
@@ -285,7 +295,7 @@ void UpstreamHttp2::give_up() {
 void UpstreamHttp2::on_settings() {
   group_->stream_limit = std::min(link_.peer().max_concurrent_streams, kFirstStreams);
   relist();
-  if (link_.streams().size() == 0 && !closing_) reactor_->schedule(this, idle_timeout_ms());
+  if (link_.streams().size() == 0 && !closing_) rest();
   if (group_->first_waiter != nullptr) reactor_->resume_later(this);
 }
 

@@ -90,12 +90,16 @@ class UpstreamHttp2 final : public Connection, public PoolLink, private Http2Lin
   void close_if_done();
   void close_now();
 
-  uint32_t idle_timeout_ms() const;
+  // It has lasted as long as its policy allows.
+  bool is_over() const;
+  void give_up_over();
+  void rest();
 
   UpstreamPool::Group* group_;
   CountedConnection counted_;
   Http2Link link_;
   uint64_t streams_opened_ = 0;
+  uint64_t opened_ms_;
   // What GOAWAY said: those above were not processed.
   uint32_t last_processed_ = http2::kMaxStreamId;
   // Of the others, once it is broken.

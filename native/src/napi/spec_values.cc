@@ -112,6 +112,7 @@ std::shared_ptr<const ConnectionPolicy> SpecReader::connection_policy(const Napi
   policy.connect_timeout_ms = amount("connectTimeoutMs");
   policy.idle_timeout_ms = amount("idleTimeoutMs");
   policy.tcp_idle_timeout_ms = amount("tcpIdleTimeoutMs");
+  policy.max_duration_ms = amount("maxDurationMs");
   policy.keepalive_time_s = amount("keepaliveTimeS");
   policy.keepalive_interval_s = amount("keepaliveIntervalS");
   policy.keepalive_probes = amount("keepaliveProbes");

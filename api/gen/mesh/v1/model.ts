@@ -348,6 +348,8 @@ export interface Connections {
   /** Of a connection without a request; of what is not HTTP, without bytes. */
   idleTimeoutMs: number;
   tcpIdleTimeoutMs: number;
+  /** Then an HTTP connection takes no more requests, and what is not HTTP is reset; 0: none. */
+  maxDurationMs: number;
   keepalive:
     | TcpKeepalive
     | undefined;
@@ -3237,6 +3239,7 @@ function createBaseConnections(): Connections {
     connectTimeoutMs: 0,
     idleTimeoutMs: 0,
     tcpIdleTimeoutMs: 0,
+    maxDurationMs: 0,
     keepalive: undefined,
     streamIdleTimeoutMs: 0,
     upgradesToHttp2: false,
@@ -3271,6 +3274,9 @@ export const Connections: MessageFns<Connections> = {
     }
     if (message.tcpIdleTimeoutMs !== 0) {
       writer.uint32(88).uint32(message.tcpIdleTimeoutMs);
+    }
+    if (message.maxDurationMs !== 0) {
+      writer.uint32(104).uint32(message.maxDurationMs);
     }
     if (message.keepalive !== undefined) {
       TcpKeepalive.encode(message.keepalive, writer.uint32(74).fork()).join();
@@ -3369,6 +3375,14 @@ export const Connections: MessageFns<Connections> = {
             message.tcpIdleTimeoutMs = reader.uint32();
             continue;
           }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.maxDurationMs = reader.uint32();
+            continue;
+          }
           case 9: {
             if (tag !== 74) {
               break;
@@ -3419,6 +3433,7 @@ export const Connections: MessageFns<Connections> = {
     message.connectTimeoutMs = object.connectTimeoutMs ?? 0;
     message.idleTimeoutMs = object.idleTimeoutMs ?? 0;
     message.tcpIdleTimeoutMs = object.tcpIdleTimeoutMs ?? 0;
+    message.maxDurationMs = object.maxDurationMs ?? 0;
     message.keepalive = (object.keepalive !== undefined && object.keepalive !== null)
       ? TcpKeepalive.fromPartial(object.keepalive)
       : undefined;

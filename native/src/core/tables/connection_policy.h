@@ -22,6 +22,8 @@ struct ConnectionPolicy {
   uint32_t idle_timeout_ms = 0;
   /// Of what is not HTTP.
   uint32_t tcp_idle_timeout_ms = 0;
+  /// Then an HTTP connection takes no more requests, and what is not HTTP is reset; 0: none.
+  uint32_t max_duration_ms = 0;
   /// Seconds and a count; 0: the kernel's. All 0: no keepalive.
   uint32_t keepalive_time_s = 0;
   uint32_t keepalive_interval_s = 0;
