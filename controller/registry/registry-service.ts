@@ -35,6 +35,8 @@ const MAX_WORKLOADS = 5_000;
 const MAX_ADDRESSES = 64;
 const MAX_FAILING = 5_000;
 const MAX_DETAIL = 256;
+/** Of what the node says of itself. */
+const MAX_TEXT = 512;
 /** An endpoint's id is its address, or address and ports. */
 const ENDPOINT_NAME = /^[a-z0-9-]{1,63}\/[a-z0-9.*-]{1,253}\/[0-9a-f:.[\],]{2,256}$/;
 const WORKLOAD_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
@@ -147,6 +149,9 @@ class RegisterStream {
     if (this.#registration !== null && this.#registration.node !== request.node) {
       return `this stream is of node "${this.#registration.node}": use another one for "${request.node}"`;
     }
+    const { zone, region, version, statusAddress } = request;
+    const [long] = Object.entries({ zone, region, version, status_address: statusAddress }).filter(([, text]) => text.length > MAX_TEXT);
+    if (long !== undefined) return `${long[0]} of ${long[1].length} characters, at most ${MAX_TEXT}`;
     if (request.workloads.length > MAX_WORKLOADS) return `${request.workloads.length} workloads on one node, at most ${MAX_WORKLOADS}`;
     const bad = request.workloads.find((workload) => !WORKLOAD_NAME.test(workload.name));
     if (bad !== undefined) return `"${bad.name}" is no workload: expected "<namespace>/<name>"`;

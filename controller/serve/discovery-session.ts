@@ -19,6 +19,10 @@ export interface SessionHost {
 
 /** A node that takes messages but doesn't ack gets no more until it does. */
 const MAX_UNACKED = 8;
+/** As many as an agent tells; what a node says beyond it, or at greater length, is not kept. */
+const MAX_REJECTED = 1_000;
+const MAX_NAME = 512;
+const MAX_ERROR = 1_024;
 
 /** Whose stream it is. */
 export interface Reader {
@@ -102,7 +106,11 @@ export class DiscoverySession implements Reader {
     }
     // One that names no resource is the node's own condition, told anew with every ack.
     for (const [key, { type }] of this.#rejected) if (type === ResourceType.UNSPECIFIED) this.#rejected.delete(key);
-    for (const rejection of ack.rejected) this.#rejected.set(resourceKey(rejection), rejection);
+    for (const { type, name, error } of ack.rejected) {
+      const key = resourceKey({ type, name });
+      if (name.length > MAX_NAME || (this.#rejected.size === MAX_REJECTED && !this.#rejected.has(key))) continue;
+      this.#rejected.set(key, { type, name, error: error.slice(0, MAX_ERROR) });
+    }
     this.#unacked = this.#unacked.slice(index + 1);
     this.#ackedRevision = Math.max(this.#ackedRevision, sent.revision);
     this.#host.acked(this, this.#host.now() - sent.atMs);

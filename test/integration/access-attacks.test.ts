@@ -13,16 +13,24 @@ import { addAgentOptions, agentConfig } from '../../agent/config.js';
 import { CONTROLLER_NAME, parseToken } from '../../api/access/names.js';
 import { pinnedAuthority } from '../../api/access/secure-channel.js';
 import { AccessService, type NodeCertificate, NodeIdentityClient, NodeIdentityService, Role } from '../../api/gen/mesh/v1/access.js';
-import { AdminClient, AdminService } from '../../api/gen/mesh/v1/admin.js';
-import { DiscoveryService, RegisterRequest, RegistryClient, RegistryService } from '../../api/gen/mesh/v1/discovery.js';
+import { AdminClient, AdminService, type ApplyResponse, type ListNodesResponse, type WaitResponse } from '../../api/gen/mesh/v1/admin.js';
+import {
+  DiscoveryClient,
+  type DiscoveryResponse,
+  DiscoveryService,
+  RegisterRequest,
+  RegistryClient,
+  RegistryService,
+} from '../../api/gen/mesh/v1/discovery.js';
 import { QuotasService } from '../../api/gen/mesh/v1/quota.js';
 import { CatalogService } from '../../api/gen/mesh/v1/registry.js';
+import { PROTOCOL } from '../../api/grpc/protocol.js';
 import { retryDelayIn } from '../../api/grpc/retry-info.js';
 import { methodAt } from '../../controller/access/methods.js';
 import { type Principal, refusal } from '../../controller/access/principal.js';
 import { ROLES } from '../../controller/store/access-records.js';
 import { Certificates } from '../lab/certificates.js';
-import { ask, startTestController } from './controller-lab.js';
+import { ask, serviceYaml, startTestController } from './controller-lab.js';
 import { bearer, ec, type Joined, type Known, pem, plain, refusedWith, renewalSignature, SecuredMesh, spki } from './secured-mesh.js';
 
 const mesh = new SecuredMesh();
@@ -258,6 +266,48 @@ test('what a caller wrote and an answer repeats is cut so that it can be sent', 
   expect(details).toBe(`"${'a'.repeat(129)}�" is no service: expected "<namespace>/<name>"`);
   const long = await refused({ workloads: [{ name: 'X'.repeat(1 << 20) }] });
   expect([long.code, long.details.slice(0, 10), long.details.length < 10_000]).toEqual([status.INVALID_ARGUMENT, '"XXXXXXXXX', true]);
+});
+
+test('what a node says is bounded, however much it says', async () => {
+  const known = await mesh.joinWith(await mesh.token('node-a'), 'node-a');
+  const registration = mesh.client(RegistryClient, known).register();
+  registration.on('error', () => undefined);
+  registration.on('data', () => undefined);
+  registration.write(RegisterRequest.fromPartial({ node: 'node-a' }));
+  await mesh.nodeIsRegistered('node-a');
+  const stream = mesh.client(DiscoveryClient, known).stream();
+  stream.on('error', () => undefined);
+  const value = { node: 'node-a', version: 'test', resume: undefined, protocol: PROTOCOL, packed: false };
+  stream.write({ request: { $case: 'subscribe', value } });
+  let said = 0;
+  stream.on('data', ({ nonce, revision }: DiscoveryResponse) => {
+    const rejected = Array.from({ length: 2_000 }, () => ({ type: 1, name: `shop/${said++}`, error: 'x'.repeat(2_000) }));
+    stream.write({
+      request: { $case: 'ack', value: { nonce, revision, rejected: [...rejected, { type: 1, name: 'y'.repeat(600), error: '' }] } },
+    });
+  });
+  for (const name of ['a', 'b', 'c']) {
+    const files = [{ name: 'a.yaml', content: serviceYaml(name) }];
+    const { revision } = await ask<ApplyResponse>((done) => mesh.local.admin.apply({ files, dryRun: false, asOf: 0 }, done));
+    const { acked } = await ask<WaitResponse>((done) => mesh.local.admin.wait({ revision, timeoutMs: 5_000 }, done));
+    expect(acked).toEqual(['node-a']);
+  }
+  expect(await mesh.one.metrics()).toContain('weft_controller_rejected_resources{node="node-a"} 1000\n');
+  const { nodes } = await ask<ListNodesResponse>((done) => mesh.local.admin.listNodes({}, done));
+  const [node] = nodes;
+  expect(node?.rejected.length).toBeLessThanOrEqual(1_000);
+  expect(Math.max(...(node?.rejected ?? []).map(({ name, error }) => name.length + error.length))).toBeLessThan(1_536);
+  const registry = mesh.client(RegistryClient, known);
+  for (const state of [{ zone: 'z'.repeat(1_000) }, { statusAddress: 'a'.repeat(1_000) }]) {
+    const refused = registry.register();
+    const error = new Promise<ServiceError>((resolve) => refused.on('error', resolve));
+    refused.on('data', () => undefined);
+    refused.write(RegisterRequest.fromPartial({ node: 'node-a', ...state }));
+    expect(await error).toMatchObject({
+      code: status.INVALID_ARGUMENT,
+      details: expect.stringContaining('of 1000 characters, at most 512'),
+    });
+  }
 });
 
 test('a call that was answered takes no memory where its caller leaves it open, whatever it asked for', async () => {
