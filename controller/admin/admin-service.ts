@@ -237,7 +237,10 @@ async function done(parts: AdminParts, result: ChangeResult): Promise<ChangeResu
     case 'contended':
       throw new Refusal(status.ABORTED, 'others keep changing the same objects: nothing was written, try again');
     case 'too-large':
-      throw new Refusal(status.INVALID_ARGUMENT, result.message);
+      throw new Refusal(
+        status.INVALID_ARGUMENT,
+        `${result.message}. Nothing was written: make it in parts, each one revision (weft apply -f with some of the files)`,
+      );
     case 'unavailable':
       throw new Refusal(status.UNAVAILABLE, result.message);
   }

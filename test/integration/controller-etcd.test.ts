@@ -51,6 +51,45 @@ test('an etcd that lost its data while the controller ran is told in its log, wi
   await scope.one.logged('weft controller restore');
 });
 
+describe('more objects at once than etcd takes in one transaction', () => {
+  const many = (count: number, bytes: number) =>
+    Array.from({ length: count }, (_, index) =>
+      serviceYaml(`many-${index}`).replace('metadata: {', `metadata: { annotations: { note: ${'x'.repeat(bytes)} },`),
+    ).join('---\n');
+
+  test('are refused whole, with how many and how much they are, and what to do', async () => {
+    await scope.ready(scope.one);
+    await expect(apply(scope.one, many(2_500, 400))).rejects.toMatchObject({
+      code: status.INVALID_ARGUMENT,
+      details: expect.stringMatching(
+        /^the change is 2501 keys and \d\.\d MiB: .*(larger than max|too large).*--max-request-bytes.*Nothing was written: make it in parts, each one revision \(weft apply -f/,
+      ),
+    });
+    await expect(apply(scope.one, many(4_100, 1))).rejects.toMatchObject({
+      details: expect.stringContaining('takes 4096. Nothing was written: make it in parts'),
+    });
+    expect((await scope.list('Service')).objects).toEqual([]);
+    await apply(scope.one, many(2_500, 1));
+    expect((await scope.list('Service')).objects.length).toBe(2_500);
+  });
+
+  test('are one revision where etcd was told to take more', async () => {
+    const etcd = await startEtcd(null, ['--max-request-bytes', '8388608']);
+    scope.closing.push(() => etcd.stop());
+    const controller = await startTestController(etcd.endpoint);
+    scope.closing.push(() => controller.stop());
+    await scope.ready(controller);
+    const node = scope.discover(controller, 'node-a');
+    const { findings, revision } = await apply(controller, many(2_500, 400));
+    expect({ findings, revision }).toEqual({ findings: [], revision: expect.any(Number) });
+    await node.until('all of it', () => node.named(ResourceType.SERVICE).length === 2_500);
+    // Not in parts.
+    expect(new Set(node.responses.filter(({ resources }) => resources.length > 0).map((response) => response.resources.length))).toEqual(
+      new Set([2_500]),
+    );
+  });
+});
+
 describe('two replicas over one etcd', () => {
   let two: TestController;
   beforeEach(async () => {

@@ -51,10 +51,10 @@ export interface EtcdServerTls {
 
 const START_TIMEOUT_MS = 20_000;
 
-/** Resolves when etcd serves requests. Throws with etcd's last words if it doesn't start. With `tls` it serves TCP, else a unix socket. */
-export async function startEtcd(tls: EtcdServerTls | null = null): Promise<TestEtcd> {
+/** Resolves when etcd serves requests. Throws with etcd's last words if it doesn't start. With `tls` it serves TCP, else a unix socket. `flags`: more of etcd's own. */
+export async function startEtcd(tls: EtcdServerTls | null = null, flags: readonly string[] = []): Promise<TestEtcd> {
   const directory = await mkdtemp('/dev/shm/weft-etcd-');
-  const member = new Member(directory, 'm0', 'm0=unix://m0-peer:0', tls === null ? null : { ...tls, port: await freePort() });
+  const member = new Member(directory, 'm0', 'm0=unix://m0-peer:0', tls === null ? null : { ...tls, port: await freePort() }, flags);
   await member.restart();
   return {
     endpoint: member.endpoint,
@@ -117,6 +117,7 @@ class Member implements EtcdMember {
     readonly name: string,
     cluster: string,
     tls: (EtcdServerTls & { readonly port: number }) | null,
+    flags: readonly string[] = [],
   ) {
     this.#directory = directory;
     // etcd demands host:port even of a unix URL and names the socket's file by it.
@@ -127,6 +128,7 @@ class Member implements EtcdMember {
       ...['--listen-client-urls', client, '--advertise-client-urls', client, '--listen-peer-urls', peer],
       ...['--initial-advertise-peer-urls', peer, '--initial-cluster', cluster],
       ...(tls === null ? [] : ['--cert-file', tls.cert, '--key-file', tls.key, '--client-cert-auth', '--trusted-ca-file', tls.ca]),
+      ...flags,
     ];
   }
 
