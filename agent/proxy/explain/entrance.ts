@@ -8,7 +8,7 @@ import type { DescribedConnection } from '../../native/engine.js';
 import { scopeFor } from '../decide/route-match.js';
 import type { Generation } from '../tables/compile.js';
 import type { DecisionTables } from '../tables/decision-tables.js';
-import { covers, type GatewayListener, isHttp, isServed, MESH_LISTENERS, ownerOf } from '../tables/gateway-ports.js';
+import { covers, type GatewayListener, isHttp, MESH_LISTENERS, ownerOf, passesTls } from '../tables/gateway-ports.js';
 import { DESTINATION_WORDS, DestinationWord, LISTENER_WORDS, ListenerWord } from '../tables/layout.js';
 import { lookup } from '../tables/pair-index.js';
 
@@ -120,7 +120,9 @@ function gatewayDoor(name: string, url: URL, listeners: readonly GatewayListener
     const first = ownerOf(host, members);
     // Listeners of several gateways may share a port, and a hostname.
     const owner = members.find(({ gateway, hostname }) => hostname === first?.hostname && (name === '' || gateway === name));
-    return owner !== undefined && isServed(owner) && isTls === speaksTls(owner) ? [{ listener, owner }] : [];
+    return owner !== undefined && isTls === speaksTls(owner) && (!isTls || passesTls(owner) || answersFor(listener, host))
+      ? [{ listener, owner }]
+      : [];
   });
   // An address may be translated on its way to the gateway: its own port counts where the URL names it, and no other listener fits better.
   const found =
@@ -135,6 +137,14 @@ function gatewayDoor(name: string, url: URL, listeners: readonly GatewayListener
 function membersOf({ port, sockets }: GatewayListener, { listeners }: Model): Listener[] {
   return [...listeners.values()].filter(
     (each) => each.port === port && sockets.some(({ address }) => address === (each.address || '0.0.0.0')),
+  );
+}
+
+/** Some certificate does, perhaps another listener's; a wildcard stands for one label. */
+function answersFor({ certificates }: GatewayListener, serverName: string): boolean {
+  const wildcard = serverName.replace(/^[^.]*/, '*');
+  return (certificates ?? []).some(
+    ({ serverNames }) => serverNames.length === 0 || serverNames.some((name) => name === serverName || name === wildcard),
   );
 }
 

@@ -7,6 +7,7 @@ import {
   ExplainResponse_Outcome,
   RuleVerdict_Verdict,
 } from '../../../api/gen/mesh/v1/explain.js';
+import { Certificates, secretManifest } from '../../../test/lab/certificates.js';
 import type { EngineAddon } from '../../native/engine.js';
 import { explainFiles } from './offline.js';
 
@@ -190,6 +191,24 @@ spec: {parentRefs: [{name: ${parent}}], ${rest}, rules: [{backendRefs: [{name: c
     expect(await toldBy(files, 'GET', 'http://inner.test/a', { gateway: 'inner' })).toMatch(
       'no gateway inner listens on this node: there are shop/edge:80, shop/inner:80',
     );
+  });
+
+  test("a handshake that no certificate answers is no request's, and one that another listener's answers is", async () => {
+    const certificates = new Certificates();
+    const pair = certificates.issue(certificates.authority('ca'), 'DNS:edge.test');
+    certificates.remove();
+    const secret = secretManifest('c', pair).replace('name: c}', 'name: c, namespace: shop}');
+    const https = (name: string, certificate: string, rest = ''): string =>
+      `{name: ${name}, port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: ${certificate}}]}${rest}}`;
+    const wild = gateway('edge', https('a', 'c', ', hostname: "*.edge.test"'));
+    const wide = gateway('edge', https('a', 'c'), https('b', 'none', ', hostname: b.test'));
+    const by = (edge: string, host: string) =>
+      toldBy(`${secret}${edge}${route('HTTPRoute', 'edge', 'hostnames: []')}`, 'GET', `https://${host}/`);
+    expect(await by(wild, 'a.edge.test')).toMatchObject({ entrance: 'gateway shop/edge:443', status: 500 });
+    expect(await by(wild, 'a.b.edge.test')).toMatch('no gateway of this node ends TLS for a.b.edge.test on port 443');
+    expect(await by(wide, 'a.test')).toMatchObject({ status: 500 });
+    // Closed for want of a certificate: 404, where the handshake is another's.
+    expect(await by(wide, 'b.test')).toMatchObject({ entrance: 'gateway shop/edge:443', status: 404 });
   });
 
   test('where connections pass as a whole there is no request to tell of', async () => {
