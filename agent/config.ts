@@ -8,6 +8,7 @@ import { isLocalAddress } from '../api/access/secure-channel.js';
 import { type HostPort, parseHostPort } from '../api/host-port.js';
 import { LOG_LEVELS, type LogLevel } from '../api/log.js';
 import { POD_SOCKET } from './link/pod-channel.js';
+import { PROXY_FILES } from './run-directory.js';
 
 const captureModes = ['auto', 'ebpf', 'ebpf-tcx', 'ebpf-clsact', 'nftables', 'iptables', 'off'] as const;
 export type CaptureMode = (typeof captureModes)[number];
@@ -206,7 +207,7 @@ export function agentConfig(command: Command): AgentConfig {
     logLevel: flags.logLevel,
     uninstall: flags.uninstall ?? false,
     agentSocket: join(flags.runDir, 'agent.sock'),
-    proxySocket: join(flags.runDir, 'proxy.sock'),
+    proxySocket: join(flags.runDir, PROXY_FILES.status),
     instancesFile: join(flags.stateDir, 'instances'),
     podSocket: join(flags.runDir, POD_SOCKET),
   });

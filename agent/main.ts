@@ -27,7 +27,7 @@ import { QuotaRelay } from './quota/quota-relay.js';
 import { Instances } from './registry/instances.js';
 import { instancesImplementation } from './registry/instances-service.js';
 import { RegistryClient } from './registry/registry-client.js';
-import { makeRunDirectory } from './run-directory.js';
+import { makeRunDirectory, PROXY_FILES } from './run-directory.js';
 import { controllersOnly } from './status/controllers-only.js';
 import { loadDescriptorSet } from './status/descriptor-set.js';
 import { type MetricFacts, renderMetrics } from './status/metrics-text.js';
@@ -298,9 +298,14 @@ export async function uninstallAgent(config: AgentConfig, print: (line: string) 
   for (const path of redirection) print(`removed ${path}`);
   const snapshot = join(config.stateDir, 'snapshot');
   const identity = join(config.stateDir, 'identity.pem');
+  // Those of processes that were killed.
+  const sockets = [...config.statusListen, ...config.xdsListen, config.instancesListen ?? '']
+    .filter((address) => address.startsWith('unix:'))
+    .map((address) => address.slice('unix:'.length));
   const files = [
-    ...[config.agentSocket, config.proxySocket, config.instancesFile, identity, `${identity}.tmp`],
-    ...[snapshot, `${snapshot}.bad`, `${snapshot}.tmp`],
+    ...[config.agentSocket, ...sockets, ...Object.values(PROXY_FILES).map((name) => join(config.runDir, name))],
+    ...[config.instancesFile, identity, snapshot].flatMap((file) => [file, `${file}.tmp`]),
+    `${snapshot}.bad`,
   ];
   for (const path of files.filter((file) => existsSync(file))) {
     rmSync(path, { force: true });

@@ -10,6 +10,7 @@ import { HOST_MARK } from '../native/capture.js';
 import { type EngineAddon, type EngineOptions, MAX_TENANTS } from '../native/engine.js';
 import type { MessageSocketAddon } from '../native/message-socket.js';
 import type { Namespaces } from '../native/netns.js';
+import { PROXY_FILES } from '../run-directory.js';
 import { BalanceReport } from './balance-report.js';
 import type { ProxyConfig } from './config.js';
 import { ConnectionFailureLog } from './connection-failure-log.js';
@@ -100,7 +101,7 @@ export class DataPlane {
     });
     this.tlsFolder = new TlsFolder(config.tlsFolder);
     if (this.tlsFolder.problem !== null) log.warn({ folder: config.tlsFolder }, this.tlsFolder.problem);
-    const sessionKeyFile = join(config.runDir, 'session.key');
+    const sessionKeyFile = join(config.runDir, PROXY_FILES.sessionKey);
     this.upstreamTls = new UpstreamTls(addon, this.tlsFolder);
     const failures = new ConnectionFailureLog(log);
     this.pool = new WorkerPool({

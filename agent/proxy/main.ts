@@ -13,7 +13,7 @@ import { DiscoveryClient } from '../discovery/discovery-client.js';
 import type { AccessLogAddon } from '../native/access-log.js';
 import { loadAddon } from '../native/addon.js';
 import { takeNamespaces, watchNamespaces } from '../native/netns.js';
-import { makeRunDirectory } from '../run-directory.js';
+import { makeRunDirectory, PROXY_FILES } from '../run-directory.js';
 import { AccessLog, type AccessLogSource } from './access-log.js';
 import type { ProxyConfig } from './config.js';
 import { findTraffic, watchTraffic } from './confinement.js';
@@ -32,8 +32,6 @@ import { ProxyStatus, type StatusServer, serveStatus } from './status.js';
 import type { Generation } from './tables/compile.js';
 import { lowerV8Threads } from './thread-priority.js';
 
-/** Where what is said between proxies of one run directory is said. */
-const HANDOVER_SOCKET = 'handover.sock';
 /** A client of ours may have a request under way when it is closed as idle: with a successor there is time to wait for it. */
 const IDLE_MS = { atSignal: 250, withSuccessor: 5_000 };
 const DRAIN_REPORT_INTERVAL_MS = 1_000;
@@ -181,11 +179,11 @@ async function takeOver({ takeover }: ProxyConfig, first: Takeover | null, begin
 }
 
 function handoverSocket({ runDir }: ProxyConfig): string {
-  return join(runDir, HANDOVER_SOCKET);
+  return join(runDir, PROXY_FILES.handover);
 }
 
 function statusSocket({ runDir }: ProxyConfig): string {
-  return join(runDir, 'proxy.sock');
+  return join(runDir, PROXY_FILES.status);
 }
 
 /** Null: none is wanted, or its port does not come free: no reason to end what serves already. */

@@ -1,6 +1,6 @@
 // deploy/kubernetes on one node: its containers with the commands, mounts and capabilities that the manifests give them, and pods that are captured.
 // Each test goes on where the one before ended. Fails where it cannot run.
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { until } from '../lab/eventually.js';
 import type { Container } from './containers.js';
@@ -71,4 +71,5 @@ test('the uninstall leaves nothing on the node', async () => {
   expect(existsSync(node.path(MESH))).toBe(false);
   expect(existsSync(node.path('/sys/fs/bpf/weft'))).toBe(false);
   expect(node.isCaptured()).toBe(false);
+  expect([readdirSync(node.path('/run/weft')), readdirSync(node.path('/var/lib/weft'))]).toEqual([[], []]);
 });
