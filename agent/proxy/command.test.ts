@@ -3,7 +3,7 @@ import { describe, expect, test } from '@jest/globals';
 import { loadAddon } from '../native/addon.js';
 import { type EngineLimits, type EngineOptions, MAX_TENANTS, TENANT_WORDS } from '../native/engine.js';
 import { LIMITS, proxyCommand } from './command.js';
-import { DEFAULT_LIMITS } from './config.js';
+import { DEFAULT_LIMITS, makeConfig, type RawConfig, withinMemory } from './config.js';
 
 /** What the flag made of it is not run; only what it says of a value counts. */
 function refusalOf(flag: string, value: number): string | null {
@@ -56,4 +56,14 @@ describe.each(LIMITS)('--%s', (flag, field, least, most) => {
       expect(engineRefusal({ [field]: value })).toContain(`${field}: expected an integer from ${least} to ${most}`);
     }
   });
+});
+
+test('no namespace may take more than a quarter of the memory for its buffers, over all workers', () => {
+  const config = makeConfig({ static: ['a.yaml'], overload: 'off', workers: 4, limits: DEFAULT_LIMITS } as unknown as RawConfig);
+  const bytes = (limit: number): number => withinMemory(config, limit).limits.maxTenantBufferedBytes;
+  expect(bytes(256 * 1_048_576)).toBe(16 * 1_048_576);
+  expect(bytes(64 * 2 ** 30)).toBe(DEFAULT_LIMITS.maxTenantBufferedBytes);
+  // None is known.
+  expect(bytes(0)).toBe(DEFAULT_LIMITS.maxTenantBufferedBytes);
+  expect(withinMemory(config, 1_048_576).limits.maxConnections).toBe(DEFAULT_LIMITS.maxConnections);
 });

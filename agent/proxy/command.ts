@@ -3,8 +3,9 @@ import { hostname } from 'node:os';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { LOG_LEVELS } from '../../api/log.js';
 import { type EngineLimits, MAX_TENANT_WEIGHT, MIN_TENANT_WEIGHT } from '../native/engine.js';
-import { DEFAULT_LIMITS, makeConfig, type ProxyConfig, type RawConfig } from './config.js';
+import { DEFAULT_LIMITS, makeConfig, type ProxyConfig, type RawConfig, withinMemory } from './config.js';
 import { confineEarly } from './confinement.js';
+import { memory } from './overload/resources.js';
 
 const DAY_MS = 86_400_000;
 
@@ -51,7 +52,7 @@ export const LIMITS: readonly (readonly [flag: string, field: keyof EngineLimits
     'maxTenantBufferedBytes',
     0,
     4_000_000_000,
-    'bytes that wait in memory for one namespace and worker; 0: no limit',
+    'bytes that wait in memory for one namespace and worker; unless said, a quarter of the memory limit over the workers at most; 0: no limit',
   ],
 ];
 
@@ -172,6 +173,7 @@ export function proxyCommand(): Command {
     let config: ProxyConfig;
     try {
       config = makeConfig({ ...(flags as unknown as RawConfig), limits: limitsOf(flags) });
+      if (self.getOptionValueSource('maxTenantBufferedBytes') === 'default') config = withinMemory(config, memory().limit);
     } catch (error) {
       return self.error(`error: ${(error as Error).message}`, { exitCode: 2 });
     }

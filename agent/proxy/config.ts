@@ -132,6 +132,16 @@ export function makeConfig(raw: RawConfig): ProxyConfig {
   });
 }
 
+/** Of the process's memory, what one namespace may have at most of it in buffers, of all workers together, unless a flag says more. */
+const TENANT_PART = 0.25;
+
+/** So that no namespace alone takes the memory that all live on: `limit` in bytes; 0: none is known. */
+export function withinMemory(config: ProxyConfig, limit: number): ProxyConfig {
+  const bytes = Math.floor((limit * TENANT_PART) / config.workers);
+  if (limit === 0 || bytes >= config.limits.maxTenantBufferedBytes) return config;
+  return deepFreeze({ ...config, limits: { ...config.limits, maxTenantBufferedBytes: bytes } });
+}
+
 /** RFC 9110 7.6.3: a pseudonym or host[:port]. */
 function checkedVia(name: string): string {
   if (/^[\w!#$%&'*+.^`|~-]{1,64}(:\d{1,5})?$/.test(name)) return name;

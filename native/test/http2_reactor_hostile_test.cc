@@ -600,5 +600,36 @@ TEST("http2 reactor: a server that never answers is waited for no longer than th
   CHECK_EQ(client.at(3).fields[":status"], "200");
 }
 
+TEST("hostile: header blocks in parts are on their tenant's account, and beyond its limit end their connections") {
+  EngineLimits limits;
+  limits.max_tenant_buffered_bytes = 64 * 1024;
+  Bench bench(limits);
+  TenantAccounts& tenants = bench.reactor->tenants();
+  const TenantId tenant = 0;
+  // HEADERS without END_HEADERS, and CONTINUATION without end.
+  const std::string field(16'000, '\0');
+  uint8_t begin[http2::kFrameHeaderBytes];
+  http2::write_frame_header(16'000, FrameType::kHeaders, http2::kFlagEndStream, 1, begin);
+  uint8_t more[http2::kFrameHeaderBytes];
+  http2::write_frame_header(16'000, FrameType::kContinuation, 0, 1, more);
+  const auto bytes = [](const uint8_t* head) { return std::string(reinterpret_cast<const char*>(head), http2::kFrameHeaderBytes); };
+  std::vector<std::unique_ptr<Peer2>> clients;
+  for (int i = 0; i < 8; i++) {
+    clients.push_back(std::make_unique<Peer2>(dial(bench.port), http2::Role::kClient));
+    // Nothing may come between.
+    clients.back()->acknowledges = false;
+    clients.back()->raw(bytes(begin) + field + bytes(more) + field);
+  }
+  const auto ended = [&] {
+    return std::count_if(clients.begin(), clients.end(), [](const auto& client) {
+      client->read();
+      return client->goaway_code == static_cast<uint32_t>(ErrorCode::kEnhanceYourCalm);
+    });
+  };
+  CHECK(bench.run([&] { return ended() >= 6; }));
+  CHECK(tenants.get(tenant, TenantWord::BufferedBytes) <= 64 * 1024 + 2 * 48'000);
+  CHECK_EQ(tenants.get(tenant, TenantWord::RefusedForBuffers), static_cast<double>(ended()));
+}
+
 }  // namespace
 }  // namespace weft

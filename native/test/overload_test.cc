@@ -121,6 +121,16 @@ TEST("overload: new requests are answered 503 with Retry-After, one under way is
   CHECK(bench.run([&] { return late.has("ok"); }));
 }
 
+TEST("overload: heads that are not whole are refused as whole ones are, and nobody waits for the rest") {
+  Bench bench;
+  Peer1 client(Peer1::dial(bench.port));
+  CHECK(bench.run([&] { return bench.reactor->open_downstream() == 1; }));
+  bench.reactor->set_overload(OverloadLevel::StopAcceptingRequests, OverloadReason::Memory);
+  client.send("GET / HTTP/1.1\r\nHost: a\r\n");
+  CHECK(bench.run([&] { return client.has("503") && client.has("retry-after: 1\r\n") && client.ended; }));
+  CHECK_EQ(shed(bench, Shed::Requests, OverloadReason::Memory), 1.0);
+}
+
 TEST("overload: less waits for a slow reader") {
   EngineLimits limits;
   limits.max_buffered_bytes = 1024 * 1024;
@@ -128,6 +138,8 @@ TEST("overload: less waits for a slow reader") {
   CHECK_EQ(bench.reactor->buffer_bytes(0), 1024u * 1024u);
   bench.reactor->set_overload(OverloadLevel::ShrinkIdle, OverloadReason::Memory);
   CHECK_EQ(bench.reactor->buffer_bytes(0), 256u * 1024u);
+  bench.reactor->set_overload(OverloadLevel::StopAcceptingConnections, OverloadReason::Memory);
+  CHECK_EQ(bench.reactor->buffer_bytes(0), 16u * 1024u);
   bench.reactor->set_overload(OverloadLevel::None, OverloadReason::Memory);
   CHECK_EQ(bench.reactor->buffer_bytes(0), 1024u * 1024u);
 }

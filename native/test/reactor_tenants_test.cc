@@ -421,6 +421,35 @@ TEST("reactor: a tenant at its limit of buffered bytes gets 503 and small buffer
   CHECK_EQ(tenants.get(2, TenantWord::BufferedBytes), 0.0);
 }
 
+TEST("reactor: a head that is not whole is refused where its request would be: at its tenant's limit of buffered bytes") {
+  EngineLimits limits;
+  limits.max_tenant_buffered_bytes = 64 * 1024;
+  Bench bench(limits);
+  TenantAccounts& tenants = bench.reactor->tenants();
+  const std::string part = "GET / HTTP/1.1\r\nHost: a\r\nx: " + std::string(24 * 1024, 'x');
+  std::vector<std::unique_ptr<Peer1>> clients;
+  for (int i = 0; i < 20; i++) {
+    clients.push_back(std::make_unique<Peer1>(Peer1::dial(bench.port)));
+    clients.back()->send(part);
+  }
+  const auto refused = [&] {
+    return std::count_if(clients.begin(), clients.end(), [](const auto& client) {
+      client->read();
+      return client->has("503") && client->has("retry-after: 1\r\n") && client->ended;
+    });
+  };
+  CHECK(bench.run([&] { return refused() >= 18; }));
+  // What one of them may have read before the limit was reached, beside it.
+  CHECK(tenants.get(1, TenantWord::BufferedBytes) <= 64 * 1024 + 2 * part.size());
+  CHECK_EQ(tenants.get(1, TenantWord::RefusedForBuffers), static_cast<double>(refused()));
+  Peer1 other(Peer1::dial(bench.listen(2, Protocol::kHttp1)));
+  other.send("GET / HTTP/1.1\r\n");
+  for (int turn = 0; turn < 5; turn++) bench.reactor->run_once(1);
+  other.send("Host: a\r\n\r\n");
+  Peer1 upstream(test::accept_upstream(bench));
+  CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+}
+
 TEST("reactor: tenants share no upstream connection") {
   Bench bench;
   Peer1 one(Peer1::dial(bench.port));

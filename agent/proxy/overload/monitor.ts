@@ -9,6 +9,8 @@ import { descriptors, memory, type Usage } from './resources.js';
 const INTERVAL_MS = 100;
 /** Memory and descriptors are looked at with every so many: reading the kernel's files is nearly all that a look costs, half a ms. */
 const LOOKS_PER_READ = 5;
+/** But with each from this part of the first threshold on: what is left can be gone in half a second. */
+const NEAR = 0.75;
 
 export interface OverloadThresholds {
   /** Pressure, 0 to 1, of OverloadLevel 1, 2 and 3. */
@@ -119,9 +121,10 @@ export class OverloadMonitor {
 
   /** Once; `nowMs` is monotonic. */
   look(nowMs: number): void {
-    if (this.looks++ % LOOKS_PER_READ === 0) {
-      this.update(this.memory, this.read.memory(), nowMs);
-      this.update(this.descriptors, this.read.descriptors(), nowMs);
+    const isDue = this.looks++ % LOOKS_PER_READ === 0;
+    const near = NEAR * this.thresholds.levels[0]!;
+    for (const resource of ['memory', 'descriptors'] as const) {
+      if (isDue || pressureOf(this[resource]) >= near) this.update(this[resource], this.read[resource](), nowMs);
     }
     const delays = this.pool.tellOverload((slot) => this.levelOf(slot));
     for (const [worker, delay] of delays.entries()) {

@@ -123,6 +123,7 @@ void DownstreamHttp1::read_head() {
     const size_t size = have + static_cast<size_t>(count);
     if (parse_head(base, size, known)) return;
     if (state_ != State::Idle) return;
+    if (reactor_->refuses_part_of_head(tenant_, false)) return answer_head(503, "retry-after: 1\r\n", Reason::Overflow, base, size);
     if (begins) reactor_->schedule(this, reactor_->limits().header_timeout_ms);
     coming.input.append(base + have, static_cast<size_t>(count));
     coming.known_partial = static_cast<uint32_t>(size);
@@ -160,14 +161,18 @@ void DownstreamHttp1::queue_descriptor(const uint8_t* base, size_t size) {
 
 // `bytes`: what came of the head, as the parser wants them.
 void DownstreamHttp1::refuse_head(int status, Reason reason, const uint8_t* bytes, size_t size) {
+  reactor_->counters().add(status == 431   ? Counter::RequestsRefusedHeadSize
+                           : status == 408 ? Counter::TimeoutsHeader
+                           : status == 400 ? Counter::RequestsRefusedMalformed
+                                           : Counter::RequestsRefusedUnsupported);
+  answer_head(status, {}, reason, bytes, size);
+}
+
+void DownstreamHttp1::answer_head(int status, std::string_view lines, Reason reason, const uint8_t* bytes, size_t size) {
   Counters& counters = reactor_->counters();
-  counters.add(status == 431   ? Counter::RequestsRefusedHeadSize
-               : status == 408 ? Counter::TimeoutsHeader
-               : status == 400 ? Counter::RequestsRefusedMalformed
-                               : Counter::RequestsRefusedUnsupported);
   size_t answer = 0;
-  const bool sent = http1::write_local_response(status, reactor_->date_line(), {}, {}, http1::Method::kGet, true, reactor_->head_scratch(),
-                                                Reactor::kHeadScratch, &answer) &&
+  const bool sent = http1::write_local_response(status, reactor_->date_line(), lines, {}, http1::Method::kGet, true,
+                                                reactor_->head_scratch(), Reactor::kHeadScratch, &answer) &&
                     write(reactor_->head_scratch(), answer);
   if (!sent) answer = 0;
   counters.add(Counter::BytesDownstreamSent, static_cast<double>(answer));

@@ -79,6 +79,7 @@ class DownstreamHttp1 final : public Downstream, public ClientStream {
   void read_head();
   bool parse_head(uint8_t* base, size_t size, size_t known);
   void refuse_head(int status, Reason reason, const uint8_t* bytes, size_t size);
+  void answer_head(int status, std::string_view lines, Reason reason, const uint8_t* bytes, size_t size);
   void log_refused_head(int status, Reason reason, const uint8_t* bytes, size_t size, size_t sent);
   void queue_descriptor(const uint8_t* base, size_t size);
   void begin_exchange(const Batch::Pending& pending, const Decision& decision);

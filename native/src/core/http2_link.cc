@@ -82,7 +82,7 @@ Http2Link::Http2Link(Reactor* reactor, Connection* connection, Owner* owner, htt
     : reactor_(reactor),
       connection_(connection),
       owner_(owner),
-      parser_(role, frame_limits(reactor->limits())),
+      parser_(role, frame_limits(reactor->limits()), reactor->buffer_account(connection->tenant())),
       decoder_(&reactor->interned()),
       encoder_(&reactor->interned()),
       input_(reactor->buffer_account(connection->tenant())),
@@ -121,7 +121,7 @@ bool Http2Link::receive_frames(const uint8_t* bytes, size_t size) {
     at += step.consumed;
     if (step.status == http2::FrameStatus::kMore) {
       input_.append(bytes + at, size - at);
-      return true;
+      return !refuses_block();
     }
     if (step.status == http2::FrameStatus::kFault) {
       const ErrorCode code = http2::frame_fault_code(step.fault);
@@ -132,6 +132,15 @@ bool Http2Link::receive_frames(const uint8_t* bytes, size_t size) {
     if (resets_spent_) return fail(ErrorCode::kEnhanceYourCalm, "too many requests are reset");
     if (reactor_->find(self) == nullptr) return true;
   }
+}
+
+bool Http2Link::refuses_block() {
+  if (role_ == http2::Role::kClient || !parser_.in_block()) return false;
+  if (!reactor_->refuses_part_of_head(connection_->tenant(), streams_.size() != 0)) return false;
+  send_goaway(last_peer_stream_, ErrorCode::kEnhanceYourCalm, "no room for a head in parts");
+  // Nothing is read any more, and the connection may linger.
+  parser_ = http2::FrameParser(role_, frame_limits(reactor_->limits()));
+  return true;
 }
 
 bool Http2Link::spend_control() {

@@ -201,6 +201,8 @@ class Http2Link {
   bool on_settings(const http2::Frame& frame);
   bool on_window_update(const http2::Frame& frame);
   bool on_closed_stream(const http2::Frame& frame);
+  // Part of a header block has come, which nobody may keep; GOAWAY has been said.
+  bool refuses_block();
   bool spend_control();
   bool spend_reset();
   bool is_idle(uint32_t stream) const;

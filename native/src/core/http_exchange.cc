@@ -60,7 +60,7 @@ void HttpExchange::begin(const Decision& made, uint64_t client_timeout_ms) {
   const TenantId tenant = connection_->tenant();
   if (tenants.has_reached(tenant, TenantWord::Requests, reactor_->limits().max_tenant_requests)) {
     refused_by_ = TenantWord::RefusedRequests;
-  } else if (tenants.has_reached(tenant, TenantWord::BufferedBytes, reactor_->limits().max_tenant_buffered_bytes)) {
+  } else if (reactor_->buffers_are_full(tenant)) {
     refused_by_ = TenantWord::RefusedForBuffers;
   }
   tenants.add(tenant, TenantWord::Requests);

@@ -119,8 +119,10 @@ class Reactor {
   static constexpr uint32_t kLeastBufferBytes = 16 * 1024;
   // What may wait for one slow reader of that tenant now; at most limits().max_buffered_bytes.
   uint32_t buffer_bytes(TenantId tenant) const {
-    const bool is_full = accounts_.has_reached(tenant, TenantWord::BufferedBytes, limits().max_tenant_buffered_bytes);
-    return is_full ? std::min(buffer_bytes_, kLeastBufferBytes) : buffer_bytes_;
+    return buffers_are_full(tenant) ? std::min(buffer_bytes_, kLeastBufferBytes) : buffer_bytes_;
+  }
+  bool buffers_are_full(TenantId tenant) const {
+    return accounts_.has_reached(tenant, TenantWord::BufferedBytes, limits().max_tenant_buffered_bytes);
   }
   // Of its queues.
   double* buffer_account(TenantId tenant) { return accounts_.word_of(tenant, TenantWord::BufferedBytes); }
@@ -129,6 +131,9 @@ class Reactor {
   bool accepts_requests() const { return overload_ < OverloadLevel::StopAcceptingRequests; }
   OverloadReason overload_reason() const { return overload_reason_; }
   void note_shed(Shed what, OverloadReason why) { counters_.add(shed_counter(what, why)); }
+  // Whether nobody may keep the part of a head that has come, for the whole one would be refused; then it is counted as that.
+  // `beside_others`: on its connection something is under way, which only its own tenant may be made to pay for.
+  bool refuses_part_of_head(TenantId tenant, bool beside_others);
   // Out of descriptors: takes a connection from the listening socket and closes it. False, with errno: none was taken.
   bool refuse_connection(int listener);
   http1::HeadLimits head_limits() const { return {limits().max_head_bytes, limits().max_headers}; }

@@ -27,7 +27,8 @@ void Reactor::set_overload(OverloadLevel level, OverloadReason reason) {
   overload_ = level;
   overload_reason_ = reason;
   const uint32_t most = limits().max_buffered_bytes;
-  buffer_bytes_ = level == OverloadLevel::None ? most : std::min(most, std::max(most / kShrunkBy, kLeastBufferBytes));
+  const uint32_t shrunk = level == OverloadLevel::ShrinkIdle ? most / kShrunkBy : 0;
+  buffer_bytes_ = level == OverloadLevel::None ? most : std::min(most, std::max(shrunk, kLeastBufferBytes));
   if (level >= OverloadLevel::ShrinkIdle) close_idle_connections();
   if (accepted || !accepts()) return;
   for (Listener* listener : listeners_) resume_later(listener);
@@ -69,6 +70,13 @@ bool Reactor::refuse_connection(int listener) {
   reserve_ = open_reserve();
   errno = error;
   return fd >= 0;
+}
+
+bool Reactor::refuses_part_of_head(TenantId tenant, bool beside_others) {
+  if (buffers_are_full(tenant)) return accounts_.add(tenant, TenantWord::RefusedForBuffers), true;
+  if (accepts_requests() || beside_others) return false;
+  note_shed(Shed::Requests, overload_reason_);
+  return true;
 }
 
 void Reactor::keep_reserve() { reserve_ = open_reserve(); }

@@ -178,7 +178,7 @@ void FrameParser::add_to_block(const Frame& frame) {
     block_continuations_++;
   }
   block_wire_size_ += frame.wire_size;
-  block_.insert(block_.end(), frame.payload, frame.payload + frame.size);
+  block_.append(frame.payload, frame.size);
 }
 
 /// The block that is complete now.
@@ -199,7 +199,7 @@ void FrameParser::give_block(Frame* frame) {
 FrameStep FrameParser::next(const uint8_t* data, size_t size, Frame* frame) {
   if (block_given_) {
     block_given_ = false;
-    block_ = {};
+    block_.clear();
   }
   size_t at = 0;
   if (!preface_done_) {

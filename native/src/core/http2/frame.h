@@ -6,7 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
-#include <vector>
+
+#include "core/byte_queue.h"
 
 namespace weft::http2 {
 
@@ -150,8 +151,9 @@ enum class Role : uint8_t { kServer, kClient };
 /// (always less than one frame) and call again with it and more in front. The outcome does not depend on the cuts.
 class FrameParser {
  public:
-  /// `role` is ours: a server's parser wants the client preface first.
-  FrameParser(Role role, const FrameLimits& limits) : limits_(limits), preface_done_(role == Role::kClient) {}
+  /// `role` is ours: a server's parser wants the client preface first. `account`: whose memory a block in progress is (ByteQueue).
+  FrameParser(Role role, const FrameLimits& limits, double* account = nullptr)
+      : limits_(limits), preface_done_(role == Role::kClient), block_(account) {}
 
   /// After kFault never again.
   FrameStep next(const uint8_t* data, size_t size, Frame* frame);
@@ -179,7 +181,7 @@ class FrameParser {
   ErrorCode block_error_ = ErrorCode::kNoError;
   /// The last block was handed out; its memory goes with the next call.
   bool block_given_ = false;
-  std::vector<uint8_t> block_;
+  ByteQueue block_;
 };
 
 enum class SettingId : uint16_t {
