@@ -179,7 +179,9 @@ async function writeAtomically(path: string, parts: readonly Uint8Array[]): Prom
   makeFolder(dirname(path), 0o700);
   const temporary = `${path}.tmp`;
   try {
-    const handle = await open(temporary, 'w', 0o600);
+    // As a state file's.
+    await rm(temporary, { force: true });
+    const handle = await open(temporary, 'wx', 0o600);
     try {
       for (const part of parts) await handle.writeFile(part);
       await handle.sync();

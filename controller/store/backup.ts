@@ -145,7 +145,9 @@ async function writeWhole(path: string, lines: readonly string[], keys: number):
   const temporary = `${path}.tmp`;
   const digest = createHash('sha256');
   try {
-    const file = await open(temporary, 'w', 0o600);
+    // One that somebody put there would keep its owner and mode, or lead elsewhere.
+    await rm(temporary, { force: true });
+    const file = await open(temporary, 'wx', 0o600);
     try {
       for (const line of lines) {
         digest.update(`${line}\n`);

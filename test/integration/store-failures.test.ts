@@ -1,6 +1,6 @@
 // The store layer over a cluster of three etcds, over TLS with a login, and its backups.
 import { execFile } from 'node:child_process';
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, lstatSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, isIP } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -284,9 +284,14 @@ describe('backup and restore', () => {
         { key: keys.leader('k'), value: '{}', lease: '77' },
       ],
     });
+    // Laid out by somebody who waits for it.
+    const decoy = join(folder, 'decoy');
+    writeFileSync(decoy, '', { mode: 0o666 });
+    symlinkSync(decoy, `${file}.tmp`);
     const { stdout } = await run(process.execPath, [WEFT, 'controller', 'backup', file, '--etcd', etcd.endpoint]);
     expect(stdout).toMatch(/251 keys as of revision \d+/);
-    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(lstatSync(file).mode & 0o777).toBe(0o600);
+    expect(readFileSync(decoy, 'utf8')).toBe('');
     const before = await standing(client);
     await etcd.wipe();
     await run(process.execPath, [WEFT, 'controller', 'restore', file, '--etcd', etcd.endpoint]);
