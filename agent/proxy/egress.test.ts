@@ -57,6 +57,20 @@ describe('hosts of ServiceEntries', () => {
     expect(decide({ destination: [UNKNOWN, 80], host: 'en.wikipedia.org' })).toBe('as sent');
     expect(decide({ destination: [UNKNOWN, 80], host: 'example.org' })).toBe('502');
   });
+
+  test('that clients resolve themselves (NONE) go there by a rule for them, too', () => {
+    const rules = `apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: wikipedia}
+spec:
+  hosts: ["*.wikipedia.org"]
+  http:
+  - {match: [{uri: {prefix: /no}}], directResponse: {status: 403}}
+  - {timeout: 3s, route: [{destination: {host: "*.wikipedia.org"}}]}`;
+    const { decide } = mesh(entry('*.wikipedia.org', 'resolution: NONE'), rules);
+    expect(decide({ destination: [UNKNOWN, 80], host: 'en.wikipedia.org', path: '/no' })).toBe('403');
+    expect(decide({ destination: [UNKNOWN, 80], host: 'en.wikipedia.org', path: '/yes' })).toBe('as sent');
+  });
 });
 
 describe('outboundTrafficPolicy', () => {

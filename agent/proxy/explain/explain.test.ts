@@ -254,6 +254,7 @@ spec:
       entrance: 'a.out.test:80, outside of the mesh',
     });
     expect(await toldBy(files, 'GET', 'http://192.0.2.1:8443/no', { from, headers: host })).toMatchObject(refused);
+    expect(await toldBy(files, 'GET', 'http://a.out.test/yes', { from })).toMatchObject({ outcome: ExplainResponse_Outcome.PASSED_ON });
     const unruled = files.replace('hosts: ["*.out.test"], location', 'hosts: ["*.out.test", free.test], location');
     const answer = await toldBy(unruled, 'GET', 'http://free.test/', { from });
     expect(answer).toMatchObject({ entrance: 'free.test:80, outside of the mesh', outcome: ExplainResponse_Outcome.PASSED_ON });

@@ -1,6 +1,7 @@
 // Hosts outside of the mesh that ServiceEntries name, as captured clients reach them: whatever address a client has for one, a request in plain text is
 // known by its Host and a connection by the server name of its TLS, among the hosts of its port (Istio). Knows neither chains nor descriptors.
 import {
+  type Backend,
   type ConnectionRoute,
   EgressPolicy,
   type HttpRoute,
@@ -44,7 +45,11 @@ export function outsideHosts(clusters: readonly Cluster[], attachedTo: (cluster:
     if (hosts.some((other) => other.host === host)) continue;
     const { requests, connections } = attachedTo(cluster);
     const everyones = requests.filter(({ parents }) => parents.every(({ consumerNamespace }) => consumerNamespace === ''));
-    const ofRequests = !isRead(cluster) ? [] : everyones.length > 0 ? everyones : [routeToItself(host, cluster)];
+    const ofRequests = !isRead(cluster)
+      ? []
+      : everyones.length > 0
+        ? everyones.map((route) => asSent(route, cluster))
+        : [routeToItself(host, cluster)];
     byPort.set(port, [...hosts, { host, cluster, requests: ofRequests, connections }]);
   }
   return byPort;
@@ -52,6 +57,15 @@ export function outsideHosts(clusters: readonly Cluster[], attachedTo: (cluster:
 
 function isRead({ port }: Cluster): boolean {
   return [Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC, Protocol.UNSPECIFIED].includes(port.protocol);
+}
+
+/** The route with what leads to the host itself as its clients resolved it, where the entry says that they do (resolution NONE). */
+function asSent(route: HttpRoute, { service, port }: Cluster): HttpRoute {
+  if (service.outside !== Outside.AS_SENT) return route;
+  const own = `${service.namespace}/${service.name}`;
+  const backendOf = (backend: Backend): Backend =>
+    backend.service === own && backend.port === port.port ? { ...backend, service: AS_SENT } : backend;
+  return { ...route, rules: route.rules.map((rule) => ({ ...rule, backends: rule.backends.map(backendOf) })) };
 }
 
 /** Not where the client says that the host is, unless the entry says that clients know (resolution NONE): it could be anywhere. */
