@@ -19,12 +19,15 @@ export interface Client {
  * wildcard covers it, and those that select the client before the others. `client` null: whoever has none that is not for all.
  */
 export function rulesInForce(service: Stored<'Service'>, client: Client | null, index: RuleIndex): readonly Rule[] {
-  const seen = rulesOf(service, index).filter((rule) => holdsFor(rule, client));
-  const own = seen.filter(({ namespace, manifest: { spec } }) => namespace === client?.namespace && isNear(namespace, spec.exportTo));
-  const places = [own, ...[service.namespace, ROOT_NAMESPACE].map((place) => seen.filter(({ namespace }) => namespace === place))];
-  const found = places.find((rules) => rules.length > 0) ?? [];
+  const seenIn = (place: string) => rulesOf(service, index, place).filter((rule) => holdsFor(rule, client));
+  const own =
+    client === null ? [] : seenIn(client.namespace).filter(({ namespace, manifest: { spec } }) => isNear(namespace, spec.exportTo));
+  const found = own.length > 0 ? own : ([service.namespace, ROOT_NAMESPACE].map(seenIn).find((rules) => rules.length > 0) ?? []);
+  const [first] = found;
+  if (first === undefined) return [];
   // Several for one host are taken together; a wildcard's are for whom no other rule is.
-  const ofHost = found.filter((rule) => hostOfRule(rule, index) === hostOfRule(found[0]!, index));
+  const host = hostOfRule(first, index);
+  const ofHost = found.filter((rule) => hostOfRule(rule, index) === host);
   const selecting = ofHost.filter(selects);
   return selecting.length > 0 ? selecting : ofHost;
 }

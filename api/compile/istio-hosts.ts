@@ -34,30 +34,47 @@ export function ownFirst(namespace: string) {
     Number(b.namespace === namespace) - Number(a.namespace === namespace) || a.createdAtMs - b.createdAtMs;
 }
 
-/** DestinationRules that name the service's host, the oldest first; then those whose wildcard covers it, the longest first. */
+/** DestinationRules that name the service's host, the oldest first; then those whose wildcard covers it, the longest first. With `from` those of that namespace. */
 export function rulesOf(
   service: Stored<'Service'>,
   index: HostIndex & Pick<ObjectIndex, 'rulesByHost'>,
+  from?: string,
 ): readonly Stored<'DestinationRule'>[] {
-  const { exact, wildcards } = index.rulesByHost;
+  const { all, byNamespace } = index.rulesByHost;
+  const { exact, wildcards } = from === undefined ? all : (byNamespace.get(from) ?? NO_RULES);
   const host = hostOf(service, index);
   return [...(exact.get(host) ?? []), ...wildcards.filter(({ pattern }) => covers(pattern, host)).map(({ rule }) => rule)];
 }
 
-export interface RulesByHost {
-  readonly exact: ReadonlyMap<string, readonly Stored<'DestinationRule'>[]>;
+interface RulesOfHosts {
+  readonly exact: Map<string, Stored<'DestinationRule'>[]>;
   /** The longest first. */
-  readonly wildcards: readonly { readonly pattern: string; readonly rule: Stored<'DestinationRule'> }[];
+  readonly wildcards: { readonly pattern: string; readonly rule: Stored<'DestinationRule'> }[];
+}
+
+const NO_RULES: RulesOfHosts = { exact: new Map(), wildcards: [] };
+
+export interface RulesByHost {
+  readonly all: RulesOfHosts;
+  /** Of the rules. A client asks in three namespaces at most, however many have a rule for the same hosts. */
+  readonly byNamespace: ReadonlyMap<string, RulesOfHosts>;
 }
 
 /** `rules`: the oldest first. */
 export function rulesByHost(rules: readonly Stored<'DestinationRule'>[], index: HostIndex): RulesByHost {
-  const exact = new Map<string, Stored<'DestinationRule'>[]>();
-  const wildcards: { pattern: string; rule: Stored<'DestinationRule'> }[] = [];
+  const all: RulesOfHosts = { exact: new Map(), wildcards: [] };
+  const byNamespace = new Map<string, RulesOfHosts>();
   for (const rule of rules) {
     const host = knownHost(rule.manifest.spec.host ?? '', rule.namespace, index);
-    if (host.startsWith('*')) wildcards.push({ pattern: host, rule });
-    else exact.set(host, [...(exact.get(host) ?? []), rule]);
+    const own: RulesOfHosts = byNamespace.get(rule.namespace) ?? { exact: new Map(), wildcards: [] };
+    byNamespace.set(rule.namespace, own);
+    for (const { exact, wildcards } of [all, own]) {
+      const named = exact.get(host);
+      if (host.startsWith('*')) wildcards.push({ pattern: host, rule });
+      else if (named === undefined) exact.set(host, [rule]);
+      else named.push(rule);
+    }
   }
-  return { exact, wildcards: wildcards.sort((a, b) => b.pattern.length - a.pattern.length) };
+  for (const { wildcards } of [all, ...byNamespace.values()]) wildcards.sort((a, b) => b.pattern.length - a.pattern.length);
+  return { all, byNamespace };
 }
