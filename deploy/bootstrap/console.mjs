@@ -51,6 +51,15 @@ export function wantsHelp(words) {
   return words.includes('--help') || words.includes('-h');
 }
 
+const PARENT_CHECK_MS = 500;
+
+/** npm gives SIGTERM to the shell that it runs us in, which ends without a word to us: we take it for ours. */
+export function endWithNpm() {
+  const shell = process.ppid;
+  if (process.env.npm_lifecycle_event === undefined) return;
+  setInterval(() => process.ppid !== shell && process.kill(process.pid, 'SIGTERM'), PARENT_CHECK_MS).unref();
+}
+
 /** For the top of a script: an expected error is told without a stack. */
 export async function main(work) {
   try {

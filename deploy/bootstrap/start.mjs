@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { main, SetupError, say, wantsHelp } from './console.mjs';
+import { endWithNpm, main, SetupError, say, wantsHelp } from './console.mjs';
 import { ROOT, setUp } from './setup.mjs';
 
 const COMMAND = join(ROOT, 'dist/cli/main.js');
@@ -27,6 +27,7 @@ await main(async () => {
   }
   if (process.getuid() !== 0)
     throw new SetupError('weft up makes network namespaces and loads BPF programs: run it as root (sudo npm start).');
+  endWithNpm();
   await setUp(['build', 'run']);
   return weftUp(words);
 });
