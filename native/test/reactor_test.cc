@@ -196,6 +196,39 @@ TEST("reactor: a copy is dropped when other tables come first, whose mirrors are
   CHECK_EQ(bench.counter(Counter::MirrorsSent), 0.0);
 }
 
+// Nobody puts copies off; who did would find them as any other request.
+TEST("reactor: a copy that is put off goes on when that is answered, and ends when it is not") {
+  for (const bool is_answered : {true, false}) {
+    EngineLimits limits;
+    limits.deferred_timeout_ms = is_answered ? 10'000 : 40;
+    Bench bench(limits);
+    int calls = 0;
+    bench.decide = [&](int32_t) {
+      Decision decision = Bench::to(calls == 1 ? kTargetDeferred : 0, calls == 0 ? kExtended : 0);
+      if (calls == 0) decision.mirrors = 0, decision.mirror_mask = 1;
+      decision.token = calls++;
+      return decision;
+    };
+    Peer1 client(Peer1::dial(bench.port));
+    client.send(kGet);
+    Peer1 upstream(accept_upstream(bench));
+    upstream.send(kOk);
+    CHECK(bench.run([&] { return client.has("ok") && bench.counter(Counter::Deferred) == 1; }));
+    if (is_answered) {
+      uint8_t* memory = bench.reactor->batch().memory();
+      reinterpret_cast<int32_t*>(memory + Batch::layout().header)[static_cast<int32_t>(HeaderWord::AnsweredCount)] = 1;
+      reinterpret_cast<int32_t*>(memory + Batch::layout().answered)[0] = 1;
+      CHECK(bench.run([&] { return calls == 3; }));
+      upstream.received.clear();
+      CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+      upstream.send(kOk);
+    }
+    CHECK(bench.run([&] { return bench.counter(Counter::DeferredOpen) == 0 && bench.outstanding[0] == 0; }));
+    CHECK_EQ(bench.counter(Counter::TimeoutsDeferred), is_answered ? 0.0 : 1.0);
+    CHECK_EQ(bench.counter(Counter::MirrorsSent), 1.0);
+  }
+}
+
 TEST("reactor: what an endpoint left of its pool goes when the tables lose it") {
   Bench bench;
   Peer1 client(Peer1::dial(bench.port));

@@ -393,6 +393,7 @@ class World {
     policy.max_pending = detail / 4 % 4;
     policy.max_requests = detail / 16 % 4;
     policy.max_streams = detail / 8 % 3;
+    policy.max_duration_ms = detail / 64 % 4 * 20;
     bench_.connection_policy = policy;
   }
 
