@@ -6,6 +6,7 @@ import type { ExplainRequest, ExplainResponse } from '../../api/gen/mesh/v1/expl
 import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { EXPLAIN_MS, HOP_MS } from '../../api/grpc/explain-time.js';
 import { failureReason } from '../../api/grpc/failure.js';
+import { parseHostPort } from '../../api/host-port.js';
 import type { ControllerIdentity } from './controller-identity.js';
 import { Refusal } from './unary.js';
 
@@ -32,6 +33,12 @@ export function askNode<Response>(identity: ControllerIdentity, node: string, ad
     throw new Refusal(status.FAILED_PRECONDITION, `node ${node} told no status address: start its agent with --status-advertise ADDRESS`);
   if (address.startsWith('unix:'))
     throw new Refusal(status.FAILED_PRECONDITION, `node ${node} tells its status on its own host alone, at ${address}`);
+  // gRPC knows more kinds of addresses: what a node makes up leads nowhere else.
+  if (parseHostPort(address) === null)
+    throw new Refusal(
+      status.FAILED_PRECONDITION,
+      `node ${node} told "${address}" as its status address: expected host:port (--status-advertise)`,
+    );
   const proved = credentials.createSsl(Buffer.from(proof.authorities.join('')), Buffer.from(proof.key), Buffer.from(proof.certificate), {
     checkServerIdentity: (_, { subjectaltname }) =>
       isOfNode(subjectaltname, node)

@@ -205,6 +205,10 @@ test('a node tells its status to controllers alone; operators ask through one, a
   expect((await refusedWith(asked('n2'))).details).toContain('it is not node n2 that answers there, but URI:weft://node/n1');
   second.write(RegisterRequest.fromPartial({ node: 'n2', statusAddress: `unix:${join(mesh.folder, 'controller.sock')}` }));
   await until('another address', async () => (await refusedWith(asked('n2'))).details.includes('on its own host alone'));
+  second.write(RegisterRequest.fromPartial({ node: 'n2', statusAddress: 'unix-abstract:somebody' }));
+  await until('no address', async () =>
+    (await refusedWith(asked('n2'))).details.includes('told "unix-abstract:somebody" as its status address'),
+  );
 });
 
 test('an operator’s own name in a header, or a forged certificate header, changes nothing', async () => {
