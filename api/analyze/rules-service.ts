@@ -72,10 +72,16 @@ export function entryProtocols(world: World, report: Report): void {
       })),
     ),
   );
+  const byPlace = new Map<string, typeof entries>();
   for (const one of entries) {
-    const other = entries.find(
-      (each) => each.place === one.place && each.protocol !== one.protocol && each.object !== one.object && meet(each.scope, one.scope),
-    );
+    const same = byPlace.get(one.place);
+    if (same === undefined) byPlace.set(one.place, [one]);
+    else same.push(one);
+  }
+  for (const one of entries) {
+    const other = byPlace
+      .get(one.place)
+      ?.find((each) => each.protocol !== one.protocol && each.object !== one.object && meet(each.scope, one.scope));
     if (other === undefined) continue;
     report(
       one.object,

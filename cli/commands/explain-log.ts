@@ -58,13 +58,15 @@ function requestOf(
   // It was refused before anybody decided on it: what comes by the configuration is not what came of it.
   if (line.source === null) return null;
   const source = of('source');
-  const isMesh = from !== '' || (gateway === '' && source.includes('/'));
+  const isTls = of('tls_version') !== '';
+  // TLS of captured clients is not read: it ended at a gateway.
+  const isMesh = from !== '' || (gateway === '' && !isTls && source.includes('/'));
   const [address, port] = split(of('destination_address'));
   const [authority] = split(of('authority'));
   // A redirection on the way here may have changed nothing of it: where it was sent to says which service that is, or that it is none.
   const host = isMesh || authority === '' ? address : authority;
   if (host === '') return null;
-  const scheme = of('tls_version') === '' ? 'http' : 'https';
+  const scheme = isTls ? 'https' : 'http';
   const known = [
     { name: 'Host', value: of('authority') },
     { name: 'User-Agent', value: of('user_agent') },

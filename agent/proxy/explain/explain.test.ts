@@ -276,6 +276,7 @@ spec:
 
 test.each([
   ['no URL', () => ask('GET', 'ftp://x/'), 'is no URL'],
+  ['a URL without a host', () => ask('GET', 'http:///items'), 'is no URL'],
   ['no method', () => ask('G T', 'http://shop.test:8080/'), '"G T" is no method'],
   ['a header that breaks lines', () => ask('GET', 'http://shop.test:8080/', { a: 'b\r\nc: d' }), `header "a" can't stand in a request`],
   [

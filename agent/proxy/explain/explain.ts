@@ -114,9 +114,9 @@ export async function explain(
   addon: Pick<EngineAddon, 'describeRequest' | 'changeHead'>,
   signal: AbortSignal,
 ): Promise<Explained> {
-  const url = URL.canParse(request.url) ? new URL(request.url) : null;
-  if (url === null || !/^https?:$/.test(url.protocol))
-    return refused(`"${request.url}" is no URL: expected http://HOST[:PORT]/PATH, or https://`);
+  // A URL object takes what follows more slashes for the host.
+  const url = /^https?:\/\/[^/]/i.test(request.url) && URL.canParse(request.url) ? new URL(request.url) : null;
+  if (url === null) return refused(`"${request.url}" is no URL: expected http://HOST[:PORT]/PATH, or https://`);
   if ((request.body?.length ?? 0) > MAX_BODY) return refused(`the body is longer than the ${MAX_BODY_BYTES} bytes that a filter may read`);
   const { model, generation, limits } = view;
   const runs = new FilterRuns(view.filters, signal);
