@@ -77,6 +77,8 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
     // Before a listener is open: two that share one would lose connections when the second ends.
     if (takeover === null) await assertUnserved(statusSocket(config));
     const plane = new DataPlane(config, addon, captured, log, takeover);
+    // What can fail comes before there are listeners: what this one accepts would end with it.
+    const accessLog = startAccessLog(config, addon, plane, log);
     plane.listeners.followPods();
     const starting = startSource(config, plane, log);
     // It waits for workers, and those may never come up.
@@ -88,6 +90,7 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
       plane.pool.close();
       await plane.pool.drain(0);
       plane.filters.close();
+      await accessLog?.close();
       unwatchTraffic();
       unwatch();
       signals.stop();
@@ -95,7 +98,7 @@ export async function runProxy(config: ProxyConfig): Promise<number> {
         log.fatal(`not taking over: ${plane.listeners.lost.join(', ')} would be closed; the errors are above`);
       return signals.received > 0 ? 0 : 1;
     }
-    const running = await serve(config, addon, plane, takeover, predecessors, stopSource, log);
+    const running = await serve(config, addon, plane, takeover, predecessors, stopSource, accessLog, log);
     void plane.isServing.then(() => readyFile.serves());
     const successor = await Promise.race([signals.until(1).then(() => null), running.handover.handedOver]);
     readyFile.ends();
@@ -139,11 +142,11 @@ async function serve(
   takeover: Takeover | null,
   predecessors: Predecessors,
   stopSource: () => Promise<void>,
+  accessLog: AccessLog | null,
   log: Logger,
 ): Promise<Running> {
   const socket = statusSocket(config);
   const handovers = takeover?.handovers ?? 0;
-  const accessLog = startAccessLog(config, addon, plane, log);
   const proxyStatus = new ProxyStatus(plane, addon, handovers, predecessors, accessLog);
   const estate: Estate = {
     shareSockets: () => plane.listeners.share(),

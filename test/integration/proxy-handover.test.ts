@@ -377,6 +377,20 @@ describe('a successor that waits for its configuration', () => {
   });
 });
 
+test('a successor that cannot open its access log has accepted nothing that ends with it', async () => {
+  const { file, port } = await mesh();
+  const proxy = await scope.start(file);
+  const load = new Load(16, () => get(port, '/', false));
+  for (let tries = 0; tries < 3; tries++) {
+    const successor = scope.launch(file, '--access-log', 'all', '--access-log-file', join(scope.folder, 'nowhere', 'access.log'));
+    expect(await successor.exit()).toBe(1);
+    expect(successor.errors).toContain('nowhere/access.log: ENOENT');
+    await proxy.says(`proxy ${successor.child.pid} ended before it was ready to take over`);
+  }
+  await load.stop();
+  expect(load.errors).toEqual([]);
+});
+
 test('the drain timeout cuts what does not end, and the successor counts it', async () => {
   const { file, port } = await mesh();
   const metricsPort = await freePort();
