@@ -182,6 +182,51 @@ TEST("hostile: a client that still sends hears the answer that came early") {
   CHECK(!client.reset);
 }
 
+TEST(
+    "hostile: a client that goes within a body which its upstream does not take is missed at once; a whole body in the socket is not "
+    "lost") {
+  for (const bool whole : {false, true}) {
+    EngineLimits limits;
+    limits.max_buffered_bytes = 4096;
+    Bench bench(limits);
+    Peer1 client(Peer1::dial(bench.port));
+    // More than the kernel keeps on the upstream's side.
+    constexpr size_t kBody = 16 << 20;
+    client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: " + std::to_string(kBody) + "\r\n\r\n");
+    Peer1 upstream(accept_upstream(bench));
+    CHECK(bench.run([&] { return upstream.has("\r\n\r\n"); }));
+    const std::string piece(1 << 16, 'b');
+    size_t left = kBody;
+    const auto push = [&] {
+      const ssize_t sent = ::send(client.fd, piece.data(), std::min(piece.size(), left), MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (sent > 0) left -= static_cast<size_t>(sent);
+    };
+    const auto take_until = [&](size_t rest) {
+      for (int turn = 0; turn < 20'000 && left > rest; turn++) push(), upstream.read(), bench.reactor->run_once(0);
+      return left <= rest;
+    };
+    if (whole) {
+      CHECK(take_until(100'000));
+      for (int turn = 0; turn < 1000 && left != 0; turn++) push(), bench.reactor->run_once(0);
+    } else {
+      // Until the upstream takes no more, and a piece lies in the socket.
+      const auto waits = [&] { return bench.reactor->tenants().get(1, TenantWord::BufferedBytes) > 0; };
+      for (int turn = 0; turn < 2000 && !waits(); turn++) push(), bench.reactor->run_once(0), bench.reactor->run_once(0);
+      CHECK(waits());
+      push();
+    }
+    CHECK_EQ(left == 0, whole);
+    shutdown(client.fd, SHUT_WR);
+    if (!whole) {
+      CHECK(bench.run([&] { return bench.outstanding[0] == 0; }));
+      CHECK(bench.run([&] { return upstream.read(), upstream.ended || upstream.reset; }));
+      continue;
+    }
+    bench.run([&] { return upstream.read(), upstream.received.size() > kBody; });
+    CHECK(upstream.received.size() > kBody);
+  }
+}
+
 TEST("hostile: a slow but moving reader gets the end of an answer that closes, a stuck one a reset and not a short answer") {
   EngineLimits limits;
   limits.idle_timeout_ms = limits.stream_idle_timeout_ms = 60;

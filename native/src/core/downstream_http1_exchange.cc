@@ -1,5 +1,7 @@
 // The client's half of one exchange on an HTTP/1 connection: the request handed over, the answer written. Heads and closing are in
 // downstream_http1.cc.
+#include <sys/ioctl.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -83,6 +85,15 @@ void DownstreamHttp1::resume_request() {
   if (state_ == State::Busy && !exchange()->request_complete()) pump_request();
 }
 
+namespace {
+// Of a client that has sent FIN: what lies in the socket is all there is.
+bool ends_within_body(int fd, const HttpExchange& exchange) {
+  int unread = 0;
+  if (exchange.is_tunnel || exchange.request_ended || ioctl(fd, FIONREAD, &unread) != 0) return false;
+  return exchange.request_body.remaining() > static_cast<uint64_t>(unread);
+}
+}  // namespace
+
 void DownstreamHttp1::pump_request() {
   HttpExchange& exchange = *request_->exchange;
   if (exchange.is_tunnel && has_input()) {
@@ -93,7 +104,11 @@ void DownstreamHttp1::pump_request() {
   }
   for (int turn = 0; readable_ && !exchange.request_complete(); turn++) {
     const size_t room = exchange.body_room();
-    if (room == 0) return;
+    if (room == 0) {
+      // Nobody takes it, so its end would not be met for long.
+      if (peer_finished_ && tls_ == nullptr && ends_within_body(fd_, exchange)) abort(Reason::DownstreamClosed);
+      return;
+    }
     if (turn == reactor_->reads_per_turn()) return reactor_->resume_later(this);
     uint8_t* bytes = reactor_->read_scratch();
     const uint64_t wanted = exchange.is_tunnel ? Reactor::kReadScratch : exchange.request_body.remaining() + kReadBeyondBody;
