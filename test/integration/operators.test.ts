@@ -99,10 +99,19 @@ test('a watch of an operator ends when the operator is deleted, also where anoth
   );
   const viewer = await mesh.operator('vic', Role.VIEWER);
   const catalog = mesh.client(CatalogClient, { authorities: viewer.authorities });
+  const asked = { namespace: 'shop', service: 'catalog' };
+  // Compiled a moment after it was applied.
+  const listed = () => ask((done) => catalog.listEndpoints(ListEndpointsRequest.fromPartial(asked), bearer(viewer.token), done));
+  await until('the service', () =>
+    listed().then(
+      () => true,
+      () => false,
+    ),
+  );
   const watched = new Condition();
   let error: ServiceError | null = null;
   let isServed = false;
-  const watch = catalog.watchEndpoints(ListEndpointsRequest.fromPartial({ namespace: 'shop', service: 'catalog' }), bearer(viewer.token));
+  const watch = catalog.watchEndpoints(ListEndpointsRequest.fromPartial(asked), bearer(viewer.token));
   watch.on('error', (each: ServiceError) => {
     error = each;
     watched.changed();
