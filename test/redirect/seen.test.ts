@@ -8,6 +8,8 @@ import { KINDS, Scene } from './scene.js';
 
 /** Of packets, whose number nobody can foretell. */
 const PACKETS = new Set(['flow', 'delivered', 'injected', 'icmp_steered']);
+/** Provoked in host.test.ts: only processes of the host meet them, behind a proxy that listens in the host's namespace. */
+const ELSEWHERE = ['bypass_no_room', 'refused_no_room'];
 
 describe.each(KINDS)('%s', (kind) => {
   const scene = new Scene(`wseen-${kind}`);
@@ -162,6 +164,6 @@ describe.each(KINDS)('%s', (kind) => {
   });
 
   test('that was every reason that there is', () => {
-    expect([...provoked].sort()).toEqual([...loadAddon().captureNames().reasons].sort());
+    expect([...provoked, ...ELSEWHERE].sort()).toEqual([...loadAddon().captureNames().reasons].sort());
   });
 });
