@@ -32,7 +32,7 @@ import {
 
 /** How often a draining worker looks whether its last connection has ended. */
 const DRAIN_POLL_MS = 50;
-/** How often TLS failures are told; the engine keeps the first 64 until then. */
+/** How often failures of connections are told; the engine keeps the first 64 of each kind until then. */
 const FAILURES_INTERVAL_MS = 1_000;
 /** Sources for a pod that reaches itself through the mesh: never on the wire. IPv6 has a unique local one: a link-local needs a scope to be bound. */
 const HAIRPIN = { v4: '169.254.7.8', v6: 'fd77:6566:7400::78' };

@@ -73,7 +73,10 @@ bool Reactor::refuse_connection(int listener) {
 }
 
 bool Reactor::refuses_part_of_head(TenantId tenant, bool beside_others) {
-  if (buffers_are_full(tenant)) return accounts_.add(tenant, TenantWord::RefusedForBuffers), true;
+  if (buffers_are_full(tenant)) {
+    accounts_.add(tenant, TenantWord::RefusedForBuffers);
+    return true;
+  }
   if (accepts_requests() || beside_others) return false;
   note_shed(Shed::Requests, overload_reason_);
   return true;

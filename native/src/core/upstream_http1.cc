@@ -17,7 +17,7 @@ namespace weft {
 UpstreamHttp1::UpstreamHttp1(Reactor* reactor, UpstreamPool::Group* group)
     : Connection(reactor, -1, group->target.tenant),
       group_(group),
-      opened_ms_(reactor->now_ms()),
+      opened_ms_(reactor->ms_after(0)),
       input_(reactor->buffer_account(tenant_)) {}
 
 Acquired UpstreamHttp1::acquire(Reactor* reactor, HttpExchange* exchange, const UpstreamTarget& target, Reuse reuse,

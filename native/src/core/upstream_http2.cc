@@ -85,7 +85,7 @@ UpstreamHttp2::UpstreamHttp2(Reactor* reactor, UpstreamPool::Group* group)
     : Connection(reactor, -1, group->target.tenant),
       group_(group),
       link_(reactor, this, this, http2::Role::kClient),
-      opened_ms_(reactor->now_ms()) {}
+      opened_ms_(reactor->ms_after(0)) {}
 
 UpstreamHttp2::~UpstreamHttp2() {
   link_.streams().for_each([this](Http2Stream* stream) {
