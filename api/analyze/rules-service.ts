@@ -1,4 +1,5 @@
 // What is wrong with Services, ServiceEntries and DestinationRules among the other objects. As Istio's analysis has it.
+import { groupBy } from '../group-by.js';
 import { protocolNamed } from '../resources/index.js';
 import { fullHost } from '../resources/istio-host.js';
 import { textOf } from '../resources/schema.js';
@@ -72,12 +73,7 @@ export function entryProtocols(world: World, report: Report): void {
       })),
     ),
   );
-  const byPlace = new Map<string, typeof entries>();
-  for (const one of entries) {
-    const same = byPlace.get(one.place);
-    if (same === undefined) byPlace.set(one.place, [one]);
-    else same.push(one);
-  }
+  const byPlace = groupBy(entries, ({ place }) => place);
   for (const one of entries) {
     const other = byPlace
       .get(one.place)

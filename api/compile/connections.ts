@@ -11,7 +11,7 @@ type OwnConnections = NonNullable<Stored<'TrafficPolicy'>['manifest']['spec']['c
 const MAX_MS = 86_400_000;
 /** What the engine takes, 24 days. */
 const MAX_DURATION_MS = 2_147_483_647;
-const milliseconds = (ms: number | null): number => Math.min(Math.ceil(ms ?? 0), MAX_MS);
+const milliseconds = (ms: number | null, most = MAX_MS): number => Math.min(Math.ceil(ms ?? 0), most);
 /** Istio: 0s is never; here 0 is what the proxy has. */
 const idleMs = (said: string | undefined): number => (said === undefined ? 0 : milliseconds(goDurationMs(said) || MAX_MS));
 const seconds = (ms: number | null): number => Math.ceil(milliseconds(ms) / 1_000);
@@ -36,7 +36,7 @@ export function connectionsOfRule(pool: RulePool | undefined): Connections | und
     connectTimeoutMs: milliseconds(goDurationMs(connectTimeout ?? '')),
     idleTimeoutMs: idleMs(idleTimeout),
     tcpIdleTimeoutMs: idleMs(tcpIdle),
-    maxDurationMs: Math.min(Math.ceil(goDurationMs(maxConnectionDuration ?? '') ?? 0), MAX_DURATION_MS),
+    maxDurationMs: milliseconds(goDurationMs(maxConnectionDuration ?? ''), MAX_DURATION_MS),
     keepalive: keepaliveOf(tcpKeepalive, goDurationMs),
     streamIdleTimeoutMs: 0,
     upgradesToHttp2,

@@ -1,5 +1,6 @@
 // All objects of one revision, indexed for what compiling one of them asks of the others. Reads only; holds no compiled state.
 import type { WorkloadState } from '../gen/mesh/v1/discovery.js';
+import { groupBy } from '../group-by.js';
 import { type Kind, qualifiedName, SERVICE_NAME_LABEL, type StoredObject } from '../resources/index.js';
 import { GATEWAY_GROUP } from '../resources/route-references.js';
 import { FilterTargets } from './filter-targets.js';
@@ -273,20 +274,4 @@ function sortedByName(objects: readonly { readonly namespace: string; readonly n
 
 function byName<T extends { readonly namespace: string; readonly name: string }>(objects: readonly T[]): Map<string, T> {
   return new Map(objects.map((object) => [nameOf(object), object]));
-}
-
-/** One key, or several. */
-function groupBy<T>(items: readonly T[], keysOf: (item: T) => string | readonly string[]): Map<string, readonly T[]> {
-  const groups = new Map<string, T[]>();
-  const add = (key: string, item: T): void => {
-    const group = groups.get(key);
-    if (group === undefined) groups.set(key, [item]);
-    else group.push(item);
-  };
-  for (const item of items) {
-    const keys = keysOf(item);
-    if (typeof keys === 'string') add(keys, item);
-    else for (const key of keys) add(key, item);
-  }
-  return groups;
 }
