@@ -10,6 +10,7 @@ import { DiscoveryResponse } from '../../api/gen/mesh/v1/discovery.js';
 import { PROTOCOL } from '../../api/grpc/protocol.js';
 import { makeFolder } from '../../api/make-folder.js';
 import { messageOf } from '../../api/message-of.js';
+import { openNewFile } from '../../api/new-file.js';
 import type { Catalog } from './catalog.js';
 import type { DiscoveryUpdate } from './discovery-client.js';
 
@@ -179,9 +180,7 @@ async function writeAtomically(path: string, parts: readonly Uint8Array[]): Prom
   makeFolder(dirname(path), 0o700);
   const temporary = `${path}.tmp`;
   try {
-    // As a state file's.
-    await rm(temporary, { force: true });
-    const handle = await open(temporary, 'wx', 0o600);
+    const handle = await openNewFile(temporary);
     try {
       for (const part of parts) await handle.writeFile(part);
       await handle.sync();

@@ -5,10 +5,11 @@
 // the prefix, the value in base64; last {"keys":N,"sha256":"…"}, of all lines before it with their line ends.
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { createInterface } from 'node:readline/promises';
 import { z } from 'zod';
 import { messageOf } from '../../api/message-of.js';
+import { openNewFile } from '../../api/new-file.js';
 import { type EtcdClient, storeError, unavailableMessage } from './etcd-client.js';
 import type { Keyspace } from './keys.js';
 import { listPrefix } from './list.js';
@@ -145,9 +146,7 @@ async function writeWhole(path: string, lines: readonly string[], keys: number):
   const temporary = `${path}.tmp`;
   const digest = createHash('sha256');
   try {
-    // One that somebody put there would keep its owner and mode, or lead elsewhere.
-    await rm(temporary, { force: true });
-    const file = await open(temporary, 'wx', 0o600);
+    const file = await openNewFile(temporary);
     try {
       for (const line of lines) {
         digest.update(`${line}\n`);
