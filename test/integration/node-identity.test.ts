@@ -22,6 +22,7 @@ import { Condition } from '../lab/condition.js';
 import { until } from '../lab/eventually.js';
 import { KubernetesApi } from '../lab/kubernetes-api.js';
 import { stallableEtcd } from '../lab/stalled-watch.js';
+import { WatchedStream } from '../lab/watched-stream.js';
 import { ask } from './controller-lab.js';
 import {
   bearer,
@@ -238,24 +239,13 @@ test('a certificate that ended longer ago than the window renews nothing: the no
 test('an open stream ends when its certificate does, and at once when the node is revoked', async () => {
   const known = await mesh.joinWith(await mesh.token('node-a'), 'node-a');
   const stream = mesh.client(DiscoveryClient, known).stream();
-  const watched = new Condition();
-  let error: ServiceError | null = null;
-  let isServed = false;
-  stream.on('error', (each: ServiceError) => {
-    error = each;
-    watched.changed();
-  });
-  stream.on('data', () => {
-    isServed = true;
-    watched.changed();
-  });
+  const watched = new WatchedStream(stream);
   stream.write({
     request: { $case: 'subscribe', value: { node: 'node-a', version: 'test', resume: undefined, protocol: PROTOCOL, packed: false } },
   });
-  await watched.until('the first push', () => isServed);
+  await watched.served();
   await ask((done) => mesh.local.access.revokeNode({ node: 'node-a', away: false }, done));
-  await watched.until('the end of the stream', () => error !== null);
-  expect(error).toMatchObject({ code: status.UNAUTHENTICATED });
+  expect(await watched.ended()).toMatchObject({ code: status.UNAUTHENTICATED });
   expect((await subscribe(known, 'node-a'))?.details).toContain('were revoked: it needs a new join token');
 });
 
@@ -370,22 +360,11 @@ test('a new authority is taken up step by step: old and new nodes are served all
 test('an open stream ends when the authority of its certificate is no longer trusted', async () => {
   const known = await mesh.joinWith(await mesh.token('node-a'), 'node-a');
   const stream = mesh.client(RegistryClient, known).register();
-  const watched = new Condition();
-  let error: ServiceError | null = null;
-  let isServed = false;
-  stream.on('error', (each: ServiceError) => {
-    error = each;
-    watched.changed();
-  });
-  stream.on('data', () => {
-    isServed = true;
-    watched.changed();
-  });
+  const watched = new WatchedStream(stream);
   stream.write(RegisterRequest.fromPartial({ node: 'node-a' }));
-  await watched.until('the first answer', () => isServed);
+  await watched.served();
   await ask((done) => mesh.local.access.rotateAuthority({ immediately: true }, done));
-  await watched.until('the end of the stream', () => error !== null);
-  expect(error).toMatchObject({ code: status.UNAUTHENTICATED, details: expect.stringContaining('is no longer trusted') });
+  expect(await watched.ended()).toMatchObject({ code: status.UNAUTHENTICATED, details: expect.stringContaining('is no longer trusted') });
 });
 
 test('who rotates the authority at once is told of the new one alone', async () => {

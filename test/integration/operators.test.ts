@@ -12,8 +12,8 @@ import { RegisterRequest, RegistryClient } from '../../api/gen/mesh/v1/discovery
 import { CatalogClient, ListEndpointsRequest } from '../../api/gen/mesh/v1/registry.js';
 import { NodeStatusClient, type StatusResponse } from '../../api/gen/mesh/v1/status.js';
 import { controllerConfig, DEFAULT_FLAGS } from '../../controller/config.js';
-import { Condition } from '../lab/condition.js';
 import { until } from '../lab/eventually.js';
+import { WatchedStream } from '../lab/watched-stream.js';
 import { ask, serviceYaml } from './controller-lab.js';
 import { bearer, ec, pem, refusedWith, SecuredMesh, spki } from './secured-mesh.js';
 
@@ -108,23 +108,12 @@ test('a watch of an operator ends when the operator is deleted, also where anoth
       () => false,
     ),
   );
-  const watched = new Condition();
-  let error: ServiceError | null = null;
-  let isServed = false;
   const watch = catalog.watchEndpoints(ListEndpointsRequest.fromPartial(asked), bearer(viewer.token));
-  watch.on('error', (each: ServiceError) => {
-    error = each;
-    watched.changed();
-  });
-  watch.on('data', () => {
-    isServed = true;
-    watched.changed();
-  });
-  await watched.until('the first answer', () => isServed);
+  const watched = new WatchedStream(watch);
+  await watched.served();
   await ask((done) => mesh.local.access.deleteOperator({ name: 'vic' }, done));
   await mesh.operator('vic', Role.VIEWER);
-  await watched.until('the end of the watch', () => error !== null);
-  expect(error).toMatchObject({ code: status.UNAUTHENTICATED });
+  expect(await watched.ended()).toMatchObject({ code: status.UNAUTHENTICATED });
 });
 
 test('the commands: whoami, an operator by token file, one by certificate, what is refused is said', async () => {
